@@ -1,0 +1,123 @@
+"""The user's data as an endless stream of batches: checked, cycled, moved, counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sized
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, IterableDataset
+
+from hessian.errors import BadArgument, BadType
+
+
+class Batches:
+    """Batches of ``data``, over and over, on ``device`` (None: left where they are).
+
+    ``data`` is anything that can be read more than once (a ``DataLoader``, a list of batches), or a function
+    without arguments that returns a batch.
+    """
+
+    def __init__(self, data: Any, device: torch.device | None = None, name: str = "data") -> None:
+        check_readable(data, name)
+        self.data = data
+        self.device = device
+        self.name = name
+
+    def __iter__(self) -> Iterator[Any]:
+        """Batches until a whole pass gives none."""
+        while True:
+            empty = True
+            for batch in self._one_pass():
+                empty = False
+                yield move(batch, self.device)
+            if empty:
+                return
+
+    def _one_pass(self) -> Iterator[Any]:
+        if hasattr(self.data, "__iter__"):
+            yield from self.data
+            return
+        while True:
+            try:
+                batch = self.data()
+            except StopIteration:
+                return
+            yield batch
+
+    def take(self, count: int) -> list[Any]:
+        """The first ``count`` batches, fewer if one pass is shorter: no batch twice.
+
+        Raises:
+            BadArgument: If the data gives no batch at all.
+        """
+        taken = [move(batch, self.device) for batch in islice(self._one_pass(), count)]
+        if not taken:
+            raise BadArgument(f"{self.name} gave no batch; check that its length is not 0 and that drop_last leaves one.")
+        return taken
+
+    @property
+    def samples(self) -> int | None:
+        """How many samples one pass sees, where that can be told without reading it."""
+        data = self.data
+        dataset = getattr(data, "dataset", None)
+        if isinstance(dataset, IterableDataset):
+            return None
+        for sized in (getattr(data, "sampler", None), dataset):
+            if isinstance(sized, Sized):
+                return len(sized)
+        if isinstance(data, (list, tuple)):
+            counts = [batch_size(batch) for batch in data]
+            return None if None in counts else sum(count for count in counts if count)
+        return None
+
+
+def check_readable(data: Any, name: str) -> None:
+    """Refuse what cannot be read, or not read twice."""
+    if isinstance(data, Dataset) and not isinstance(data, IterableDataset):
+        raise BadType(f"{name} is a Dataset, whose items are single samples; pass torch.utils.data.DataLoader({name}, batch_size=...).")
+    if isinstance(data, (Tensor, Mapping, str, bytes)) or not (hasattr(data, "__iter__") or callable(data)):
+        raise BadType(
+            f"{name} is a {type(data).__name__}, not batches; pass a DataLoader, a list of batches, or a function that returns one batch."
+        )
+    if hasattr(data, "__next__"):
+        raise BadType(
+            f"{name} is a {type(data).__name__}, which can be read only once, so your data order could not be restored; "
+            "pass the DataLoader, a list of batches, or a function that returns one batch."
+        )
+    if hasattr(data, "__len__") and len(data) == 0:
+        raise BadArgument(f"{name} is empty (its length is 0); pass at least one batch.")
+
+
+def move(batch: Any, device: torch.device | None) -> Any:
+    """``batch`` with every tensor on ``device``; containers keep their type. None leaves it untouched."""
+    if device is None:
+        return batch
+    if hasattr(batch, "to"):  # tensors, PackedSequence, and the batch classes of most libraries
+        return batch.to(device)
+    if isinstance(batch, Mapping):
+        return type(batch)({key: move(value, device) for key, value in batch.items()})  # type: ignore[call-arg]
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(move(value, device) for value in batch))
+    if isinstance(batch, (list, tuple)):
+        return type(batch)(move(value, device) for value in batch)
+    return batch
+
+
+def tensors_in(batch: Any) -> Iterator[Tensor]:
+    """Every tensor in a batch of nested mappings, lists and tuples."""
+    if isinstance(batch, Tensor):
+        yield batch
+    elif isinstance(batch, Mapping):
+        for value in batch.values():
+            yield from tensors_in(value)
+    elif isinstance(batch, (list, tuple)):
+        for value in batch:
+            yield from tensors_in(value)
+
+
+def batch_size(batch: Any) -> int | None:
+    """Number of samples: the first dimension of the first tensor that has one; None if there is no such tensor."""
+    return next((len(tensor) for tensor in tensors_in(batch) if tensor.ndim), None)

@@ -1,0 +1,32 @@
+"""Checks of plain numbers, shared by every public function."""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral, Real
+
+from hessian.errors import BadArgument, BadType
+
+
+def positive_float(name: str, value: object) -> float:
+    """``value`` as a float, if it is a positive finite number."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise BadType(f"{name}={value!r} is not a number; pass a positive one.")
+    number = float(value)
+    if not math.isfinite(number) or number <= 0:
+        raise BadArgument(f"{name}={number:g} is not a positive finite number; pass one such as 1e-3.")
+    return number
+
+
+def positive_int(name: str, value: object, *, least: int = 1) -> int:
+    """``value`` as an int, if it is a whole number of at least ``least``."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise BadType(f"{name}={value!r} is not a whole number; pass one of at least {least}.")
+    if value < least:
+        raise BadArgument(f"{name}={value} is too small; pass at least {least}.")
+    return int(value)
+
+
+def whole_number(name: str, value: object) -> int:
+    """``value`` as an int of at least zero: a seed."""
+    return positive_int(name, value, least=0)

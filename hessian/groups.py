@@ -1,0 +1,40 @@
+"""Learning rates of an optimizer's param groups: their base, their ratio, and setting them.
+
+A result reports one number, the LR of the largest group; the others follow at the ratio of the base LRs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from hessian.errors import BadArgument
+
+Group = dict[str, Any]
+
+
+def base_lrs(optimizer: Any) -> list[float]:
+    """LR of every group before any scheduler changed it: ``initial_lr`` where present (0.0 is common at step 0 of a warm-up)."""
+    return [float(group.get("initial_lr", group["lr"])) for group in optimizer.param_groups]
+
+
+def lr_ratios(optimizer: Any) -> list[float]:
+    """Every group's base LR over the largest one.
+
+    Raises:
+        BadArgument: If no group has a positive base LR, or one is negative or not finite.
+    """
+    base = base_lrs(optimizer)
+    top = max(base)
+    if not (0 < top < float("inf")) or min(base) < 0:
+        raise BadArgument(f"the optimizer's base learning rates are {base}, which give the groups no ratio; create it with a positive lr.")
+    return [lr / top for lr in base]
+
+
+def set_lr(optimizer: Any, lr: float, ratios: Sequence[float]) -> None:
+    """Give the largest group ``lr`` and every other its share."""
+    for group, ratio in zip(optimizer.param_groups, ratios, strict=True):
+        if hasattr(group["lr"], "fill_"):  # a tensor LR is captured by reference in graphs: fill it, never replace it
+            group["lr"].fill_(lr * ratio)
+        else:
+            group["lr"] = lr * ratio

@@ -1,0 +1,55 @@
+"""What a solver needs of a symmetric matrix that is never formed."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+import torch
+from scipy.sparse.linalg import LinearOperator
+from torch import Tensor
+
+
+class CurvatureOperator(ABC):
+    """A symmetric ``n x n`` matrix given by its product with a vector.
+
+    Attributes:
+        size: ``n``.
+        like: A tensor with the dtype and device that vectors have.
+        products: How many products were made.
+    """
+
+    def __init__(self, size: int, like: Tensor) -> None:
+        self.size = size
+        self.like = like
+        self.products = 0
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return (self.size, self.size)
+
+    @abstractmethod
+    def _product(self, vector: Tensor) -> Tensor:
+        """The matrix times one flat vector of length ``size``."""
+
+    def start_hint(self) -> Tensor | None:
+        """A direction known to lean towards the sharp eigenvectors (the gradient does), or None."""
+        return None
+
+    def __matmul__(self, other: Tensor) -> Tensor:
+        """``op @ v`` for ``v`` of shape ``(n,)``, or ``op @ V`` for ``V`` of shape ``(n, k)``."""
+        if other.ndim not in (1, 2) or other.shape[0] != self.size:
+            raise ValueError(f"cannot multiply an operator of shape {self.shape} with a tensor of shape {tuple(other.shape)}.")
+        if other.ndim == 2:
+            return torch.stack([self @ column for column in other.unbind(1)], dim=1)
+        self.products += 1
+        return self._product(other.to(self.like))
+
+    def to_scipy(self) -> LinearOperator:
+        """The same operator for ``scipy.sparse.linalg`` (``eigsh`` and the rest), in float64 on the CPU."""
+
+        def product(vector: np.ndarray) -> np.ndarray:
+            result = self @ torch.as_tensor(np.asarray(vector).reshape(-1))
+            return result.double().cpu().numpy()
+
+        return LinearOperator(shape=self.shape, matvec=product, rmatvec=product, dtype=np.float64)

@@ -1,0 +1,213 @@
+"""Model, optimizer, data and loss, checked once: what every measurement works on."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
+
+from hessian.batches import Batches, tensors_in
+from hessian.errors import BadArgument, BadType
+from hessian.groups import lr_ratios
+from hessian.snapshot import Snapshot, preserve
+
+LossFn = Callable[[Any, Any], Tensor]
+
+
+class Problem:
+    """A training problem. Making one checks every argument and moves nothing.
+
+    Args:
+        model: The module to train, on the device it will train on.
+        optimizer: Its optimizer, or None where only the loss matters (an operator on its own).
+        data: Batches that can be read more than once: a ``DataLoader``, a list, or a function that returns one batch.
+        criterion: ``criterion(model(inputs), target)`` for batches ``(inputs, target)``.
+        loss_fn: ``loss_fn(model, batch) -> scalar tensor``, for any other shape of training. With neither, a batch is a mapping
+            and ``model(**batch).loss`` is taken.
+        device: Where batches are moved; None leaves them where the data puts them.
+
+    Raises:
+        BadArgument, BadType: Subclasses of ``ValueError`` and ``TypeError``, with what is wrong and what to do.
+
+    Attributes:
+        loss: ``loss(batch) -> scalar tensor`` for the present weights.
+        parameters: What the optimizer trains (every trainable parameter if there is none), by name.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Any,
+        data: Any,
+        criterion: Callable[..., Tensor] | None = None,
+        *,
+        loss_fn: LossFn | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        check_model(model)
+        self.model = model
+        self.optimizer = optimizer
+        self.modules = [model, *([criterion] if isinstance(criterion, nn.Module) else [])]
+        self.device = check_device(model, device)
+        self.loss_fn = choose_loss(criterion, loss_fn)
+        self._moves_itself = loss_fn is not None
+        self.batches = Batches(data, self.device)
+        if optimizer is not None:
+            check_optimizer(optimizer, self.modules)
+        self.parameters = trained_parameters(self.modules, optimizer)
+
+    def loss(self, batch: Any) -> Tensor:
+        """The loss of ``batch`` at the present weights, as the model stands (train or eval)."""
+        return self.loss_fn(self.model, batch)
+
+    @contextmanager
+    def preserved(self, *more: Any) -> Iterator[Snapshot]:
+        """``preserve`` everything this problem can touch, with gradients on, whatever mode the caller is in."""
+        optimizers = [] if self.optimizer is None else [self.optimizer]
+        with ExitStack() as stack:
+            contexts: list[AbstractContextManager[Any]] = [torch.inference_mode(False), torch.enable_grad()]
+            for context in contexts:
+                stack.enter_context(context)
+            yield stack.enter_context(preserve(*self.modules, *optimizers, self.batches.data, *more))
+
+    def check_first_loss(self) -> Any:
+        """Run one forward pass, inside ``preserved``, and refuse a loss that no training could use. Returns the batch."""
+        batch = self.batches.take(1)[0]
+        if not self._moves_itself:
+            check_batch_device(batch, self.model)
+        check_loss(self.loss(batch))
+        return batch
+
+
+def check_model(model: Any) -> None:
+    """Refuse what is not a module with materialized parameters."""
+    if not isinstance(model, nn.Module):
+        raise BadType(f"model is a {type(model).__name__}, not a torch.nn.Module; pass the module that is trained.")
+    for name, parameter in model.named_parameters():
+        if isinstance(parameter, UninitializedParameter):
+            raise BadArgument(f"parameter {name} has no shape yet (lazy module); run one batch through the model first.")
+        if parameter.is_meta:
+            raise BadArgument(f"parameter {name} is on the meta device and has no values; load the weights first.")
+
+
+def check_device(model: nn.Module, device: torch.device | str | None) -> torch.device | None:
+    """The device that batches go to, if it is where the model is."""
+    if device is None:
+        return None
+    wanted = torch.empty(0, device=device).device  # "cuda" becomes "cuda:0", so that the two can be compared
+    home = next((parameter.device for parameter in model.parameters()), wanted)
+    if home != wanted:
+        raise BadArgument(f"device={str(device)!r}, but the model is on {home}; move the model first: model.to({str(device)!r}).")
+    return wanted
+
+
+def choose_loss(criterion: Any, loss_fn: Any) -> LossFn:
+    """One ``(model, batch) -> loss`` from the three ways to give it."""
+    if criterion is not None and loss_fn is not None:
+        raise BadArgument("criterion and loss_fn are both given; pass one: criterion(model(x), y), or loss_fn(model, batch).")
+    for name, function in (("criterion", criterion), ("loss_fn", loss_fn)):
+        if function is not None and not callable(function):
+            raise BadType(f"{name} is a {type(function).__name__}, which cannot be called; pass a function or a module.")
+    if loss_fn is not None:
+        return loss_fn  # type: ignore[no-any-return]
+    return model_loss if criterion is None else PairLoss(criterion)
+
+
+class PairLoss:
+    """``criterion(model(inputs), target)``."""
+
+    def __init__(self, criterion: Callable[..., Tensor]) -> None:
+        self.criterion = criterion
+
+    def __call__(self, model: Any, batch: Any) -> Tensor:
+        if not isinstance(batch, (list, tuple)) or len(batch) != 2:
+            found = f"{len(batch)} parts" if isinstance(batch, (list, tuple)) else f"a {type(batch).__name__}"
+            raise BadType(f"criterion needs batches (inputs, target), but a batch is {found}; pass loss_fn=lambda model, batch: ...")
+        inputs, target = batch
+        return self.criterion(model(inputs), target)
+
+
+def model_loss(model: Any, batch: Any) -> Tensor:
+    """``model(**batch).loss``, as Hugging Face models give it."""
+    if not isinstance(batch, Mapping):
+        raise BadType(
+            f"without criterion and loss_fn a batch must be a mapping for model(**batch).loss, but it is a {type(batch).__name__}; "
+            "pass criterion=... for (inputs, target) batches, or loss_fn=..."
+        )
+    output = model(**batch)
+    loss = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
+    if loss is None:
+        raise BadType(f"model(**batch) gave a {type(output).__name__} without a loss; put the labels into the batch, or pass loss_fn=...")
+    return loss  # type: ignore[no-any-return]
+
+
+def check_loss(loss: Any) -> None:
+    """Refuse a loss that is not one finite number with a gradient."""
+    if not isinstance(loss, Tensor):
+        raise BadType(f"the loss is a {type(loss).__name__}, not a tensor; return the loss itself, before .item().")
+    if loss.numel() != 1:
+        raise BadArgument(f"the loss has shape {tuple(loss.shape)}, not one value; reduce it, for instance with loss.mean().")
+    if not math.isfinite(loss.item()):
+        raise BadArgument(
+            f"the loss of the first batch is {loss.item()} before any weight moved; check the data for NaN and the model's initialization."
+        )
+    if not loss.requires_grad:
+        raise BadArgument("the loss has no gradient; compute it without detach(), no_grad() and .item(), from parameters that train.")
+
+
+def check_batch_device(batch: Any, model: nn.Module) -> None:
+    """Refuse a batch that lies on another device than the model, before torch does in the middle of a layer."""
+    homes = {parameter.device for parameter in model.parameters()}
+    for tensor in tensors_in(batch):
+        if tensor.device not in homes and len(homes) == 1:
+            home = homes.pop()
+            raise BadArgument(f"the batch is on {tensor.device} but the model on {home}; pass device={str(home)!r} to have batches moved.")
+
+
+def check_optimizer(optimizer: Any, modules: list[nn.Module]) -> None:
+    """Refuse an optimizer that does not train this model, or whose LR cannot be swept."""
+    if not all(hasattr(optimizer, name) for name in ("param_groups", "step", "zero_grad", "state")):
+        raise BadType(f"optimizer is a {type(optimizer).__name__}, not a torch optimizer; pass the object whose step() trains the model.")
+    known = {id(parameter) for module in modules for parameter in module.parameters()}
+    held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    strangers = sum(id(parameter) not in known for parameter in held)
+    if strangers:
+        raise BadArgument(
+            f"optimizer holds {strangers} tensors that are not parameters of model; "
+            "create it from model.parameters() after wrapping or moving the model."
+        )
+    if any("lr" not in group for group in optimizer.param_groups):
+        raise BadArgument(f"{type(optimizer).__name__} has param groups without lr, so there is no learning rate to find.")
+    lr_ratios(optimizer)
+    check_step(optimizer)
+
+
+def check_step(optimizer: Any) -> None:
+    """Refuse optimizers that need a closure, or that use lr for their first step only."""
+    name = type(optimizer).__name__
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
+        raise BadArgument(f"{name} needs a closure that it calls several times a step, which a sweep cannot measure; use SGD or Adam here.")
+    if isinstance(optimizer, torch.optim.Rprop):
+        raise BadArgument(f"{name} adapts every weight's step by itself and uses lr for the first step only, so there is no lr to find.")
+
+
+def trained_parameters(modules: list[nn.Module], optimizer: Any) -> dict[str, nn.Parameter]:
+    """Named parameters that require a gradient and that the optimizer, if any, updates; tied weights once."""
+    named = {name: parameter for module in reversed(modules) for name, parameter in module.named_parameters()}
+    trained = {name: parameter for name, parameter in named.items() if parameter.requires_grad}
+    if not trained:
+        raise BadArgument(f"none of the {len(named)} parameters of the model requires a gradient; unfreeze what is to be trained.")
+    if optimizer is None:
+        return trained
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    trained = {name: parameter for name, parameter in trained.items() if id(parameter) in held}
+    if not trained:
+        raise BadArgument("no parameter that the optimizer holds requires a gradient; unfreeze what is to be trained.")
+    return trained

@@ -1,0 +1,251 @@
+"""``preserve``: whatever a measurement touches comes back bit for bit, also after an exception or Ctrl-C.
+
+One ``keep_*`` function per kind of thing; each looks now and returns the function that puts it back.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+Restore = Callable[[], None]
+
+
+class Snapshot:
+    """The state at the time of its making; ``restore`` puts it back, as often as wanted."""
+
+    def __init__(self, modules: Iterable[nn.Module], optimizers: Iterable[Any], data: Iterable[Any]) -> None:
+        modules = list(modules)
+        self._restores: list[Restore] = [
+            *(keep_loader(loader) for loader in data),
+            *(keep_module(module) for root in modules for module in root.modules()),
+            keep_tensors(tensor for module in modules for tensor in (*module.parameters(), *module.buffers())),
+            keep_flags(parameter for module in modules for parameter in module.parameters()),
+            *(keep_optimizer(optimizer) for optimizer in optimizers),
+            keep_random_state(),
+        ]
+
+    def restore(self) -> None:
+        """Put everything back. A part that fails does not keep the others from coming back; its error is raised at the end."""
+        failures: list[BaseException] = []
+        with uninterrupted():
+            for restore in self._restores:
+                try:
+                    restore()
+                except Exception as error:
+                    failures.append(error)
+        if failures:
+            raise failures[0]
+
+
+@contextmanager
+def preserve(*objects: Any) -> Iterator[Snapshot]:
+    """Everything inside ``with preserve(model, optimizer, loader):`` leaves no trace on them, nor on the random generators.
+
+    Restored in place (same tensor objects, same storage): parameters, buffers (also non-persistent), plain tensor and scalar
+    attributes of modules, gradients, ``requires_grad``, train/eval flags, optimizer state (state created inside is gone again),
+    param groups, a ``DataLoader``'s and its sampler's generators, and the global generators of torch (every accelerator), NumPy
+    and Python. Memory: one copy of parameters, buffers and optimizer state.
+
+    Args:
+        objects: Modules, optimizers (anything with ``param_groups``) and loaders, in any order.
+
+    Yields:
+        The ``Snapshot``; its ``restore()`` returns to the start in between.
+    """
+    modules = [item for item in objects if isinstance(item, nn.Module)]
+    optimizers = [item for item in objects if hasattr(item, "param_groups")]
+    data = [item for item in objects if not isinstance(item, nn.Module) and not hasattr(item, "param_groups")]
+    snapshot = Snapshot(modules, optimizers, data)
+    try:
+        yield snapshot
+    finally:
+        snapshot.restore()
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Hold Ctrl-C back until the block is done, then let it through: a half-restored model is worse than a short wait."""
+    if threading.current_thread() is not threading.main_thread():  # only the main thread receives signals
+        yield
+        return
+    pressed: list[int] = []
+    handler = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler if handler is not None else signal.SIG_DFL)
+    if pressed:
+        raise KeyboardInterrupt
+
+
+def keep_tensors(tensors: Iterable[Tensor]) -> Restore:
+    """Values and storage of the tensors. ``.data`` shares the storage but not the version counter that autograd checks."""
+    kept = {id(tensor): (tensor, tensor.data, tensor.data.clone()) for tensor in tensors}
+
+    def restore() -> None:
+        for tensor, home, value in kept.values():
+            home.copy_(value)
+            if tensor.data_ptr() != home.data_ptr() or tensor.shape != home.shape:
+                tensor.data = home
+
+    return restore
+
+
+def keep_flags(parameters: Iterable[Tensor]) -> Restore:
+    """``requires_grad`` and ``grad``. Gradients are set aside rather than copied: nobody writes to them until they return."""
+    kept = [(parameter, parameter.requires_grad, parameter.grad) for parameter in parameters]
+    for parameter, _, _ in kept:
+        parameter.grad = None
+
+    def restore() -> None:
+        for parameter, requires_grad, grad in kept:
+            parameter.requires_grad_(requires_grad)
+            parameter.grad = grad
+
+    return restore
+
+
+def keep_module(module: nn.Module) -> Restore:
+    """Which parameters, buffers and submodules a module has, its train/eval flag, its plain attributes."""
+    contents = vars(module)
+    registries = {name: dict(contents[name]) for name in ("_parameters", "_buffers", "_modules")}
+    restore_attributes = keep_attributes(contents, skip=set(registries))
+
+    def restore() -> None:
+        restore_attributes()
+        for name, entries in registries.items():
+            if contents[name] != entries:
+                contents[name].clear()
+                contents[name].update(entries)
+
+    return restore
+
+
+def keep_attributes(contents: dict[str, Any], skip: set[str]) -> Restore:
+    """Scalars and tensors that an object holds as plain attributes; attributes that appear later are removed again."""
+    names = set(contents)
+    plain = {name: value for name, value in contents.items() if name not in skip and is_plain(value)}
+    restore_tensors = keep_tensors(value for value in plain.values() if isinstance(value, Tensor))
+
+    def restore() -> None:
+        for name in set(contents) - names:
+            del contents[name]
+        contents.update(plain)
+        restore_tensors()
+
+    return restore
+
+
+def is_plain(value: Any) -> bool:
+    """Whether a value can be put back by reference (immutable), or is a tensor."""
+    return value is None or isinstance(value, (bool, int, float, complex, str, bytes, Tensor))
+
+
+def keep_optimizer(optimizer: Any) -> Restore:
+    """Per-parameter state, param groups and counters. ``load_state_dict`` would replace tensors and alias its argument."""
+    state = {key: keep_mapping(entry) for key, entry in optimizer.state.items()}
+    entries = dict(optimizer.state)
+    groups = [(group, keep_mapping(group, shallow={"params"})) for group in optimizer.param_groups]
+    restore_attributes = keep_attributes(vars(optimizer), skip={"state", "param_groups"})
+
+    def restore() -> None:
+        optimizer.state.clear()
+        optimizer.state.update(entries)
+        optimizer.param_groups[:] = [group for group, _ in groups]
+        for restore_mapping in (*state.values(), *(restore_group for _, restore_group in groups)):
+            restore_mapping()
+        restore_attributes()
+
+    return restore
+
+
+def keep_mapping(mapping: Any, shallow: Iterable[str] = ()) -> Restore:
+    """A dict that holds tensors and plain values: its tensors keep their identity, the rest is copied."""
+    if isinstance(mapping, Tensor):
+        return keep_tensors([mapping])
+    tensors = {key: value for key, value in mapping.items() if isinstance(value, Tensor)}
+    restore_tensors = keep_tensors(tensors.values())
+    lists = {key: list(mapping[key]) for key in shallow}
+    others = {key: value for key, value in mapping.items() if key not in tensors and key not in lists}
+    copies = {key: value if is_plain(value) else copy.deepcopy(value) for key, value in others.items()}
+    order = list(mapping)
+
+    def restore() -> None:
+        held = {key: mapping.get(key) for key in lists}
+        fresh = {key: value if is_plain(value) else copy.deepcopy(value) for key, value in copies.items()}
+        mapping.clear()
+        mapping.update({key: tensors[key] if key in tensors else fresh.get(key) for key in order})
+        for key, items in lists.items():
+            mapping[key] = held[key] if held[key] is not None else items
+            mapping[key][:] = items
+        restore_tensors()
+
+    return restore
+
+
+def keep_random_state() -> Restore:
+    """Global generators of torch (CPU and every accelerator in use), NumPy and Python."""
+    cpu = torch.random.get_rng_state()
+    accelerator = accelerator_module()
+    device_states = accelerator.get_rng_state_all() if accelerator else None
+    numpy_state = np.random.get_state()
+    python_state = random.getstate()
+
+    def restore() -> None:
+        torch.random.set_rng_state(cpu)
+        if accelerator:
+            accelerator.set_rng_state_all(device_states)
+        np.random.set_state(numpy_state)
+        random.setstate(python_state)
+
+    return restore
+
+
+def accelerator_module() -> Any:
+    """``torch.cuda`` or ``torch.xpu`` where one is in use; touching an idle one would start it."""
+    for module in (torch.cuda, getattr(torch, "xpu", None)):
+        if module is not None and module.is_available() and module.is_initialized():
+            return module
+    return None
+
+
+def seed_everything(seed: int) -> None:
+    """Seed every global generator. Only ever called inside ``preserve``."""
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
+
+
+def generators_of(loader: Any) -> list[torch.Generator]:
+    """The generators a ``DataLoader`` and its samplers own."""
+    batch_sampler = getattr(loader, "batch_sampler", None)
+    owners = (loader, getattr(loader, "sampler", None), batch_sampler, getattr(batch_sampler, "sampler", None))
+    found = (getattr(owner, "generator", None) for owner in owners if owner is not None)
+    return list({id(generator): generator for generator in found if isinstance(generator, torch.Generator)}.values())
+
+
+def keep_loader(loader: Any) -> Restore:
+    """A loader's own generators, and its live workers: a pool kept alive between epochs must not be moved on by us."""
+    kept = [(generator, generator.get_state()) for generator in generators_of(loader)]
+    workers = getattr(loader, "_iterator", None)
+    if workers is not None:
+        loader._iterator = None
+
+    def restore() -> None:
+        for generator, state in kept:
+            generator.set_state(state)
+        if hasattr(loader, "_iterator"):
+            loader._iterator = workers
+
+    return restore

@@ -1,0 +1,1 @@
+"""Extreme eigenvalues from products alone."""

@@ -1,0 +1,114 @@
+"""Lanczos with full re-orthogonalisation: the most positive eigenvalues from a handful of products."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy.linalg import eigh_tridiagonal
+from torch import Tensor
+
+from hessian.errors import CurvatureError
+from hessian.operators.base import CurvatureOperator
+from hessian.results import EigenResult, Floats
+from hessian.vectors import dot, norm, random_unit
+
+
+def lanczos(
+    op: CurvatureOperator, k: int = 1, *, tol: float = 0.01, max_iter: int = 60, seed: int = 0, start: Tensor | None = None
+) -> EigenResult:
+    """The ``k`` most positive eigenvalues of a symmetric operator.
+
+    Krylov spaces do not change under a shift, so a larger negative eigenvalue beside does not win. It stops when the estimated error
+    of every wanted Ritz value is at most ``tol`` times that value; the estimate is the residual ``r`` or ``r^2 / gap`` to the next
+    Ritz value, whichever is less (Parlett, *The Symmetric Eigenvalue Problem*, section 11.7), and the value must have settled.
+
+    Args:
+        op: The operator, shape ``(n, n)``.
+        k: How many eigenvalues.
+        tol: Relative accuracy at which to stop.
+        max_iter: Most products to make.
+        seed: Of the random start direction.
+        start: Shape ``(n,)``, any length. The default is half ``op.start_hint()``, half random.
+
+    Returns:
+        Values in descending order with their residuals ``|H v - value v|``: for each, some eigenvalue lies this close.
+
+    Raises:
+        CurvatureError: If a product is not finite.
+
+    Example:
+        >>> import torch
+        >>> from hessian import lanczos
+        >>> from hessian.operators.dense import DenseOperator
+        >>> lanczos(DenseOperator(torch.diag(torch.tensor([-9.0, 1.0, 4.0])))).values.round(3)
+        array([4.])
+    """
+    k = min(k, op.size)
+    before = op.products
+    basis, alphas, betas = [start_vector(op, seed, start)], [], []
+    history: list[Floats] = []
+    while True:
+        alpha, beta, following = expand(op, basis)
+        alphas.append(alpha)
+        betas.append(beta)
+        values, vectors = ritz_pairs(alphas, betas)
+        residuals = np.abs(beta * vectors[-1])
+        exhausted = len(basis) == op.size or beta <= 1e-7 * max(abs(values).max(), 1e-30)
+        converged = bool(np.all(error_estimates(values, residuals, history, k) <= tol * np.abs(values[:k])))
+        if exhausted or len(basis) >= max_iter or (converged and len(basis) > k):
+            break
+        history.append(values)
+        basis.append(following / beta)
+    weights = torch.as_tensor(vectors[:, :k], dtype=op.like.dtype, device=op.like.device)
+    return EigenResult(
+        values=values[:k],
+        residuals=residuals[:k],
+        converged=converged or exhausted,
+        hvps=op.products - before,
+        vectors=torch.stack(basis, dim=1) @ weights,
+    )
+
+
+def start_vector(op: CurvatureOperator, seed: int, start: Tensor | None) -> Tensor:
+    """Unit start vector. The random half keeps a hint that misses the sharpest direction from hiding it."""
+    random = random_unit(op.size, op.like, seed)
+    if start is not None:
+        return start.to(op.like) / norm(start)
+    hint = op.start_hint()
+    length = 0.0 if hint is None else norm(hint)
+    if hint is None or length == 0:
+        return random
+    mixed = hint / length + random
+    return mixed / norm(mixed)
+
+
+def expand(op: CurvatureOperator, basis: list[Tensor]) -> tuple[float, float, Tensor]:
+    """One product, orthogonalised twice against the basis ("twice is enough"): diagonal, off-diagonal, next direction."""
+    product = op @ basis[-1]
+    alpha = dot(product, basis[-1])
+    if not np.isfinite(alpha):
+        raise CurvatureError(
+            f"Hessian-vector product {op.products} is not finite; look for infinite gradients (sqrt or norm at 0), or measure in float32."
+        )
+    for _ in range(2):
+        for vector in basis:
+            product -= dot(product, vector) * vector
+    return alpha, norm(product), product
+
+
+def ritz_pairs(alphas: list[float], betas: list[float]) -> tuple[Floats, Floats]:
+    """Eigenvalues of the tridiagonal matrix in descending order, eigenvectors as columns."""
+    values, vectors = (np.asarray(part, dtype=np.float64) for part in eigh_tridiagonal(np.array(alphas), np.array(betas[:-1])))
+    return values[::-1].copy(), vectors[:, ::-1].copy()  # torch takes no negative strides
+
+
+def error_estimates(values: Floats, residuals: Floats, history: list[Floats], k: int) -> Floats:
+    """Estimated error of the top ``k`` Ritz values: residual or its square over the gap, and at least the last change."""
+    errors = np.full(k, np.inf)
+    if not history:
+        return errors
+    for i in range(min(k, len(values), len(history[-1]))):
+        gap = values[i] - values[i + 1] - residuals[i] if i + 1 < len(values) else 0.0
+        by_gap = residuals[i] ** 2 / gap if gap > 0 else np.inf
+        errors[i] = max(min(residuals[i], by_gap), abs(values[i] - history[-1][i]))
+    return errors
