@@ -89,11 +89,21 @@ def sgd(group: Group) -> StabilityLimit:
     return StabilityLimit(numerator=2 / gain, l2=group["weight_decay"], source="docs/formulas.md#sgd")
 
 
-@stability_limit(torch.optim.Adam, torch.optim.AdamW)
+@stability_limit(torch.optim.Adam)
 def adam(group: Group) -> StabilityLimit:
-    """``2 (1 + b1) / (1 - b1)`` over the preconditioned sharpness (Cohen et al. 2022, arXiv:2207.14484); AdamW's decay beside it."""
+    """``2 (1 + b1) / (1 - b1)`` over the preconditioned sharpness (Cohen et al. 2022, arXiv:2207.14484)."""
+    return adam_with_decay(group, decoupled=bool(group.get("decoupled_weight_decay", False)))
+
+
+@stability_limit(torch.optim.AdamW)
+def adamw(group: Group) -> StabilityLimit:
+    """Adam's limit with the decay beside it. An older torch does not mark AdamW's groups as decoupled."""
+    return adam_with_decay(group, decoupled=True)
+
+
+def adam_with_decay(group: Group, *, decoupled: bool) -> StabilityLimit:
+    """Adam's limit; the decay is part of the gradient or applied to the weights."""
     beta1 = float(group["betas"][0])
-    decoupled = bool(group.get("decoupled_weight_decay", False))
     return StabilityLimit(
         numerator=2 * (1 + beta1) / (1 - beta1),
         l2=0.0 if decoupled else group["weight_decay"],

@@ -9,7 +9,7 @@ import copy
 import random
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,23 +18,38 @@ import torch
 from torch import Tensor, nn
 
 Restore = Callable[[], None]
+REGISTRIES = ("_parameters", "_buffers", "_modules")
 
 
 class Snapshot:
-    """The state at the time of its making; ``restore`` puts it back, as often as wanted."""
+    """The state at the time of its making, which changes nothing; ``restore`` returns to it, as often as wanted."""
 
     def __init__(self, modules: Iterable[nn.Module], optimizers: Iterable[Any], data: Iterable[Any]) -> None:
-        modules = list(modules)
+        modules, data = list(modules), list(data)
+        self._parameters = [parameter for module in modules for parameter in module.parameters()]
+        self._loaders = [loader for loader in data if hasattr(loader, "_iterator")]
         self._restores: list[Restore] = [
             *(keep_loader(loader) for loader in data),
             *(keep_module(module) for root in modules for module in root.modules()),
             keep_tensors(tensor for module in modules for tensor in (*module.parameters(), *module.buffers())),
-            keep_flags(parameter for module in modules for parameter in module.parameters()),
+            keep_flags(self._parameters),
             *(keep_optimizer(optimizer) for optimizer in optimizers),
             keep_random_state(),
         ]
 
     def restore(self) -> None:
+        """Return to the start of the block, to go on from there."""
+        self.put_back()
+        self.set_aside()
+
+    def set_aside(self) -> None:
+        """Take away what costs less to hide than to copy: gradients, and a loader's live workers. ``put_back`` returns them."""
+        for parameter in self._parameters:
+            parameter.grad = None
+        for loader in self._loaders:
+            loader._iterator = None
+
+    def put_back(self) -> None:
         """Put everything back. A part that fails does not keep the others from coming back; its error is raised at the end."""
         failures: list[BaseException] = []
         with uninterrupted():
@@ -51,10 +66,11 @@ class Snapshot:
 def preserve(*objects: Any) -> Iterator[Snapshot]:
     """Everything inside ``with preserve(model, optimizer, loader):`` leaves no trace on them, nor on the random generators.
 
-    Restored in place (same tensor objects, same storage): parameters, buffers (also non-persistent), plain tensor and scalar
-    attributes of modules, gradients, ``requires_grad``, train/eval flags, optimizer state (state created inside is gone again),
-    param groups, a ``DataLoader``'s and its sampler's generators, and the global generators of torch (every accelerator), NumPy
-    and Python. Memory: one copy of parameters, buffers and optimizer state.
+    Restored in place (same tensor objects, same storage): parameters, buffers (also non-persistent), tensor attributes of modules
+    (every other attribute by reference: a list that grew stays grown), gradients, ``requires_grad``, train/eval flags, optimizer
+    state (state created inside is gone again), param groups, a ``DataLoader``'s and its sampler's generators, and the global
+    generators of torch (every accelerator), NumPy and Python. Inside, the gradients are None at first. Memory: one copy of
+    parameters, buffers and optimizer state.
 
     Args:
         objects: Modules, optimizers (anything with ``param_groups``) and loaders, in any order.
@@ -67,9 +83,10 @@ def preserve(*objects: Any) -> Iterator[Snapshot]:
     data = [item for item in objects if not isinstance(item, nn.Module) and not hasattr(item, "param_groups")]
     snapshot = Snapshot(modules, optimizers, data)
     try:
+        snapshot.set_aside()
         yield snapshot
     finally:
-        snapshot.restore()
+        snapshot.put_back()
 
 
 @contextmanager
@@ -85,8 +102,8 @@ def uninterrupted() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, handler if handler is not None else signal.SIG_DFL)
-    if pressed:
-        raise KeyboardInterrupt
+        if pressed:
+            signal.raise_signal(signal.SIGINT)  # to the handler that was there: the user's own may do something else than raise
 
 
 def keep_tensors(tensors: Iterable[Tensor]) -> Restore:
@@ -95,18 +112,27 @@ def keep_tensors(tensors: Iterable[Tensor]) -> Restore:
 
     def restore() -> None:
         for tensor, home, value in kept.values():
-            home.copy_(value)
-            if tensor.data_ptr() != home.data_ptr() or tensor.shape != home.shape:
+            if home.layout is not torch.strided:  # a sparse tensor has no storage to write into
+                tensor.data = value.clone()
+                continue
+            unrepeated(home, home).copy_(unrepeated(value, home))
+            if tensor.data_ptr() != home.data_ptr() or tensor.shape != home.shape or tensor.stride() != home.stride():
                 tensor.data = home
 
     return restore
 
 
+def unrepeated(tensor: Tensor, home: Tensor) -> Tensor:
+    """``tensor`` without the entries that ``home`` holds in one place several times (``expand``): torch refuses to write to those."""
+    for dim, (size, stride) in enumerate(zip(home.shape, home.stride(), strict=True)):
+        if stride == 0 and size > 1:
+            tensor = tensor.narrow(dim, 0, 1)
+    return tensor
+
+
 def keep_flags(parameters: Iterable[Tensor]) -> Restore:
-    """``requires_grad`` and ``grad``. Gradients are set aside rather than copied: nobody writes to them until they return."""
+    """``requires_grad`` and ``grad``. Gradients are not copied: the snapshot sets them aside, so nobody writes to them."""
     kept = [(parameter, parameter.requires_grad, parameter.grad) for parameter in parameters]
-    for parameter, _, _ in kept:
-        parameter.grad = None
 
     def restore() -> None:
         for parameter, requires_grad, grad in kept:
@@ -117,47 +143,42 @@ def keep_flags(parameters: Iterable[Tensor]) -> Restore:
 
 
 def keep_module(module: nn.Module) -> Restore:
-    """Which parameters, buffers and submodules a module has, its train/eval flag, its plain attributes."""
+    """Which parameters, buffers and submodules a module has, its train/eval flag, its other attributes."""
     contents = vars(module)
-    registries = {name: dict(contents[name]) for name in ("_parameters", "_buffers", "_modules")}
-    restore_attributes = keep_attributes(contents, skip=set(registries))
+    registries = {name: dict(contents[name]) for name in REGISTRIES if isinstance(contents.get(name), dict)}  # a ScriptModule has others
+    restore_attributes = keep_attributes(contents, skip=REGISTRIES)
 
     def restore() -> None:
         restore_attributes()
         for name, entries in registries.items():
-            if contents[name] != entries:
-                contents[name].clear()
-                contents[name].update(entries)
+            contents[name].clear()
+            contents[name].update(entries)
 
     return restore
 
 
-def keep_attributes(contents: dict[str, Any], skip: set[str]) -> Restore:
-    """Scalars and tensors that an object holds as plain attributes; attributes that appear later are removed again."""
+def keep_attributes(contents: dict[str, Any], skip: Iterable[str]) -> Restore:
+    """Which object every attribute is, and the values of tensors; attributes that appear later are removed again."""
     names = set(contents)
-    plain = {name: value for name, value in contents.items() if name not in skip and is_plain(value)}
-    restore_tensors = keep_tensors(value for value in plain.values() if isinstance(value, Tensor))
+    kept = {name: value for name, value in contents.items() if name not in skip}
+    restore_tensors = keep_tensors(value for value in kept.values() if isinstance(value, Tensor))
 
     def restore() -> None:
         for name in set(contents) - names:
             del contents[name]
-        contents.update(plain)
+        contents.update(kept)
         restore_tensors()
 
     return restore
 
 
-def is_plain(value: Any) -> bool:
-    """Whether a value can be put back by reference (immutable), or is a tensor."""
-    return value is None or isinstance(value, (bool, int, float, complex, str, bytes, Tensor))
-
-
 def keep_optimizer(optimizer: Any) -> Restore:
     """Per-parameter state, param groups and counters. ``load_state_dict`` would replace tensors and alias its argument."""
-    state = {key: keep_mapping(entry) for key, entry in optimizer.state.items()}
+    state = {key: keep_mapping(entry) for key, entry in optimizer.state.items() if isinstance(entry, Mapping)}
+    shared = keep_tensors(entry for entry in optimizer.state.values() if isinstance(entry, Tensor))
     entries = dict(optimizer.state)
     groups = [(group, keep_mapping(group, shallow={"params"})) for group in optimizer.param_groups]
-    restore_attributes = keep_attributes(vars(optimizer), skip={"state", "param_groups"})
+    restore_attributes = keep_attributes(vars(optimizer), skip=("state", "param_groups"))
 
     def restore() -> None:
         optimizer.state.clear()
@@ -165,6 +186,7 @@ def keep_optimizer(optimizer: Any) -> Restore:
         optimizer.param_groups[:] = [group for group, _ in groups]
         for restore_mapping in (*state.values(), *(restore_group for _, restore_group in groups)):
             restore_mapping()
+        shared()
         restore_attributes()
 
     return restore
@@ -172,18 +194,16 @@ def keep_optimizer(optimizer: Any) -> Restore:
 
 def keep_mapping(mapping: Any, shallow: Iterable[str] = ()) -> Restore:
     """A dict that holds tensors and plain values: its tensors keep their identity, the rest is copied."""
-    if isinstance(mapping, Tensor):
-        return keep_tensors([mapping])
     tensors = {key: value for key, value in mapping.items() if isinstance(value, Tensor)}
     restore_tensors = keep_tensors(tensors.values())
     lists = {key: list(mapping[key]) for key in shallow}
     others = {key: value for key, value in mapping.items() if key not in tensors and key not in lists}
-    copies = {key: value if is_plain(value) else copy.deepcopy(value) for key, value in others.items()}
+    copies = copy.deepcopy(others)
     order = list(mapping)
 
     def restore() -> None:
         held = {key: mapping.get(key) for key in lists}
-        fresh = {key: value if is_plain(value) else copy.deepcopy(value) for key, value in copies.items()}
+        fresh = copy.deepcopy(copies)
         mapping.clear()
         mapping.update({key: tensors[key] if key in tensors else fresh.get(key) for key in order})
         for key, items in lists.items():
@@ -239,8 +259,6 @@ def keep_loader(loader: Any) -> Restore:
     """A loader's own generators, and its live workers: a pool kept alive between epochs must not be moved on by us."""
     kept = [(generator, generator.get_state()) for generator in generators_of(loader)]
     workers = getattr(loader, "_iterator", None)
-    if workers is not None:
-        loader._iterator = None
 
     def restore() -> None:
         for generator, state in kept:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 
 import numpy as np
 import torch
 from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
+
+from hessian.errors import CurvatureError
 
 
 class CurvatureOperator(ABC):
@@ -53,3 +56,11 @@ class CurvatureOperator(ABC):
             return result.double().cpu().numpy()
 
         return LinearOperator(shape=self.shape, matvec=product, rmatvec=product, dtype=np.float64)
+
+
+def check_finite(op: CurvatureOperator, value: float) -> None:
+    """Refuse a product whose length, or share of something, is not finite."""
+    if not math.isfinite(value):
+        raise CurvatureError(
+            f"Hessian-vector product {op.products} is not finite; look for infinite gradients (sqrt or norm at 0), or measure in float32."
+        )

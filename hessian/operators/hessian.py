@@ -7,14 +7,13 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from hessian.batches import batch_size
 from hessian.errors import CurvatureError
 from hessian.operators.base import CurvatureOperator
 from hessian.problem import Problem
-from hessian.snapshot import keep_tensors
 from hessian.vectors import flatten, unflatten
 
 
@@ -46,14 +45,10 @@ class HessianOperator(CurvatureOperator):
         super().__init__(sum(parameter.numel() for parameter in self.parameters), self.parameters[0].detach())
         sizes = [batch_size(batch) or 1 for batch in batches]
         self.weights = [size / sum(sizes) for size in sizes]
-        restore = keep_tensors(buffer for module in problem.modules for buffer in module.buffers())
-        try:
-            self.gradients = [self._gradient(problem, batch) for batch in batches]
-        finally:
-            restore()
+        self.gradients = [self._gradient(problem, batch) for batch in batches]
 
     def _gradient(self, problem: Problem, batch: Any) -> list[Tensor]:
-        with differentiable_twice(), second_derivative():
+        with differentiable_twice(), second_derivative(), copied_buffers(problem.modules):
             loss = problem.loss(batch)
             return list(torch.autograd.grad(loss, self.parameters, create_graph=True, allow_unused=True, materialize_grads=True))
 
@@ -79,6 +74,21 @@ class HessianOperator(CurvatureOperator):
         for gradient, weight in zip(self.gradients, self.weights, strict=True):
             total += weight * flatten(gradient).detach()
         return total
+
+
+@contextmanager
+def copied_buffers(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Give the forward pass copies of the buffers: it may write to them, and the graph that is kept may refer to what it wrote."""
+    registries = [module._buffers for root in modules for module in root.modules() if isinstance(module._buffers, dict)]
+    kept = [dict(registry) for registry in registries]
+    copies = {id(buffer): buffer.clone() for entries in kept for buffer in entries.values() if buffer is not None}
+    for registry, entries in zip(registries, kept, strict=True):
+        registry.update({name: copies.get(id(buffer)) for name, buffer in entries.items()})
+    try:
+        yield
+    finally:
+        for registry, entries in zip(registries, kept, strict=True):
+            registry.update(entries)
 
 
 @contextmanager

@@ -30,11 +30,9 @@ class PreconditionedOperator(CurvatureOperator):
         scaled = self.scale * vector
         result = self.operator @ scaled
         if self.inner is not None:
-            result += self.inner * scaled
-        result *= self.scale
-        if self.outer is not None:
-            result += self.outer * vector
-        return result
+            result = result + self.inner * scaled
+        result = result * self.scale
+        return result if self.outer is None else result + self.outer * vector
 
     def start_hint(self) -> Tensor | None:
         hint = self.operator.start_hint()

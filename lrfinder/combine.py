@@ -1,0 +1,145 @@
+"""``suggest_lr``: the evidence of a sweep and of curvature to one learning rate, an interval and the doubts."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from hessian.results import StableLR
+from lrfinder.basin import FEW, Basin, find_basin
+from lrfinder.doubts import Doubt
+from lrfinder.horizon import CONSTANTS, check_schedule, horizon_factors, planned_steps
+from lrfinder.results import LRCurve, Schedule, Suggestion
+
+SPREAD = (0.45, 0.45)  # decades below and above the suggestion; docs/choosing.md has the measured coverage
+AGREE = 3.0  # both measurements are uncertain by about half of this
+FAR_BELOW = 10.0  # break over curvature limit at which something else than curvature must have broken the loss
+AMPLIFICATION = 1e3  # growth of an unstable mode by the time the loss shows it
+
+
+def suggest_lr(
+    curve: LRCurve,
+    limit: StableLR | None = None,
+    *,
+    total_steps: int | None = None,
+    schedule: Schedule | None = "onecycle",
+    no_limit: str | None = None,
+) -> Suggestion:
+    """The learning rate to train with, from recorded evidence alone: no model is needed.
+
+    The middle of the basin in which the sweep reached 80 % of its decrease, on a log scale, times what the planned length, schedule
+    and passes over the data make of it (docs/choosing.md), never above the LR at which the sweep broke.
+
+    Args:
+        curve: A range test, recorded now or read from a file.
+        limit: The curvature limit at the same weights. It says what the first steps tolerate, not what trains best, so it adds a
+            doubt where the suggestion exceeds it, and caps the suggestion only where the batch is the whole data set, so that
+            no noise hides what curvature does.
+        total_steps: Steps of the planned training; None assumes ten epochs.
+        schedule: ``"constant"``, ``"onecycle"``, ``"cosine"``, ``"linear"``, or None if unknown (a constant LR is then assumed).
+        no_limit: Why there is no ``limit``, for the report.
+
+    Raises:
+        NoSuggestionError: If the curve is too short, or its loss never falls by more than batch noise.
+        ValueError: If an argument cannot be right.
+    """
+    check_schedule(schedule)
+    steps = planned_steps(total_steps, curve.samples, curve.batch_size)
+    basin = find_basin(curve)
+    factors = horizon_factors(steps, schedule, curve.samples, curve.batch_size)
+    lr = 10**basin.midpoint * math.prod(factors.values())
+    ceiling = largest_allowed(curve)
+    if lr > ceiling:
+        factors["held below the break"] = ceiling / lr
+        lr = ceiling
+    return Suggestion(
+        lr=lr,
+        interval=(lr / 10 ** SPREAD[0], min(lr * 10 ** SPREAD[1], float(curve.lrs[curve.clean - 1]))),
+        curve=curve,
+        limit=limit,
+        no_limit=no_limit,
+        midpoint=10**basin.midpoint,
+        basin=(10**basin.left, 10**basin.right),
+        factors=factors,
+        total_steps=steps,
+        schedule=schedule,
+        doubts=(
+            *sweep_doubts(curve, basin),
+            *limit_doubts(lr, curve, limit, no_limit),
+            *plan_doubts(total_steps, steps, schedule),
+            Doubt.UNCONFIRMED,
+        ),
+    )
+
+
+def largest_allowed(curve: LRCurve) -> float:
+    """The break corrected for the ramp, or the last clean point of a sweep that did not break."""
+    corrected = corrected_break(curve)
+    last = float(curve.lrs[curve.clean - 1])
+    return last if corrected is None else min(corrected, last)
+
+
+def corrected_break(curve: LRCurve) -> float | None:
+    """Where the loss starts to be unstable: the break seen, less what a rising LR overshoots until the loss shows it.
+
+    An unstable mode needs ``ln(A) / r`` steps' worth of growth while the LR rises by ``r`` a step, so the break is seen later by
+    ``exp(sqrt(r ln A))`` (docs/formulas.md#overshoot). None if the sweep did not break.
+    """
+    if curve.break_lr is None or len(curve.lrs) < 2:
+        return None
+    growth = float(np.log(curve.lrs[-1] / curve.lrs[-2]))
+    return curve.break_lr / math.exp(math.sqrt(growth * math.log(AMPLIFICATION)))
+
+
+def sweep_doubts(curve: LRCurve, basin: Basin) -> list[Doubt]:
+    """What is doubtful about the sweep."""
+    by_status = {
+        "completed": Doubt.NO_DIVERGENCE,
+        "nonfinite": Doubt.NONFINITE,
+        "interrupted": Doubt.INTERRUPTED,
+        "data_ended": Doubt.DATA_ENDED,
+    }
+    doubts = [by_status[curve.status]] if curve.status in by_status else []
+    if basin.open_left:
+        doubts.append(Doubt.STARTS_HIGH)
+    if basin.noise > basin.decrease / 2:
+        doubts.append(Doubt.NOISY)
+    if basin.points < FEW:
+        doubts.append(Doubt.FEW_POINTS)
+    return doubts
+
+
+def limit_doubts(lr: float, curve: LRCurve, limit: StableLR | None, no_limit: str | None) -> list[Doubt]:
+    """What curvature says against the suggestion."""
+    if limit is None:
+        return [Doubt.NO_CURVATURE] if no_limit else []
+    doubts = [] if limit.converged else [Doubt.NOT_CONVERGED]
+    corrected = corrected_break(curve)
+    if corrected is not None and corrected < limit.lr / FAR_BELOW:
+        doubts.append(Doubt.BREAKS_BELOW_LIMIT)
+    if lr > limit.lr:
+        doubts.append(Doubt.ABOVE_LIMIT)
+    return doubts
+
+
+def plan_doubts(given: int | None, steps: int, schedule: str | None) -> list[Doubt]:
+    """What was assumed about the training."""
+    doubts = [] if given is not None else [Doubt.HORIZON_ASSUMED]
+    if steps > CONSTANTS.largest_steps:
+        doubts.append(Doubt.HORIZON_EXTRAPOLATED)
+    if schedule is None:
+        doubts.append(Doubt.SCHEDULE_UNKNOWN)
+    return doubts
+
+
+def agreement(curve: LRCurve, limit: StableLR | None) -> str | None:
+    """Whether the sweep's break and the curvature limit agree, in words; None where there are not both."""
+    corrected = corrected_break(curve)
+    if corrected is None or limit is None:
+        return None
+    ratio = corrected / limit.lr
+    factor = max(ratio, 1 / ratio)
+    if factor <= AGREE:
+        return f"sweep and curvature agree within x{factor:.2g}"
+    return f"the sweep broke x{factor:.2g} {'above' if ratio > 1 else 'below'} the curvature limit"

@@ -1,0 +1,77 @@
+"""A suggestion as text, for the terminal."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+
+from lrfinder.combine import agreement, corrected_break
+from lrfinder.horizon import SCHEDULE_NAMES
+from lrfinder.results import Suggestion
+
+WIDTH = 80
+LABEL = 12
+
+
+def describe_suggestion(found: Suggestion) -> str:
+    """The answer first, then the evidence, then every doubt; fits 80 columns."""
+    low, high = found.interval
+    lines = [f"suggested lr {found.lr:.2g}   good range {low:.2g} to {high:.2g}   ({plan(found)})"]
+    lines += [line for label, text in evidence(found) for line in row(label, text)]
+    if found.doubts:
+        lines.append("doubts")
+        lines += [line for doubt in found.doubts for line in wrapped(doubt.value, "  - ", "    ")]
+    return "\n".join(lines)
+
+
+def plan(found: Suggestion) -> str:
+    """The training the suggestion is for."""
+    kind = "constant LR" if found.schedule is None else SCHEDULE_NAMES[found.schedule]
+    return f"{kind}, {found.total_steps:,} steps"
+
+
+def evidence(found: Suggestion) -> Iterator[tuple[str, str]]:
+    """Label and text of every line of evidence."""
+    yield "range test", sweep_text(found)
+    yield "curvature", curvature_text(found)
+    yield "factors", " ".join([f"middle {found.midpoint:.2g}", *(f"x{value:.2g} ({name})" for name, value in found.factors.items())])
+    tried = found.confirmation
+    if tried is not None:
+        losses = f"from {tried.before:.3g} to {tried.after:.3g}"
+        yield "confirmed", f"{tried.steps} steps at {tried.lr:.2g} took the loss on {tried.scored_on} {losses}"
+    curve = found.curve
+    yield "valid for", f"{curve.model}, {curve.optimizer}, batch {curve.batch_size or '?'}, seed {curve.seed}"
+
+
+def sweep_text(found: Suggestion) -> str:
+    """Where the sweep was low and where it broke."""
+    low, high = found.basin
+    corrected = corrected_break(found.curve)
+    broke = (
+        f"never broke up to {found.curve.lrs[-1]:.2g}"
+        if corrected is None
+        else f"broke at {found.curve.break_lr:.2g} (unstable from {corrected:.2g}, corrected for the ramp)"
+    )
+    return f"lowest from {low:.2g} to {high:.2g}; {broke}; {len(found.curve.lrs)} steps"
+
+
+def curvature_text(found: Suggestion) -> str:
+    """The limit, or why there is none, and whether the two measurements agree."""
+    limit = found.limit
+    if limit is None:
+        return f"not measured: {found.no_limit}" if found.no_limit else "not measured"
+    agree = agreement(found.curve, limit)
+    return (
+        f"stable up to {limit.lr:.2g} at step 0: {limit.formula}, {'preconditioned ' if limit.preconditioned else ''}sharpness "
+        f"{limit.sharpness:.3g}; {limit.hvps} HVPs, residual {limit.residual / limit.sharpness:.1%}" + (f"; {agree}" if agree else "")
+    )
+
+
+def row(label: str, text: str) -> list[str]:
+    """One line of evidence, wrapped under its own column."""
+    return wrapped(text, f"  {label:<{LABEL}}", " " * (LABEL + 2))
+
+
+def wrapped(text: str, first: str, rest: str) -> list[str]:
+    """Text in at most 80 columns; long words (paths, formulas) are never broken."""
+    return textwrap.wrap(text, WIDTH, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False)

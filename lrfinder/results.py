@@ -1,0 +1,247 @@
+"""What a sweep recorded, and what was concluded from it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+
+from hessian.errors import NoSuggestionError
+from hessian.groups import lr_ratios, set_lr
+from hessian.results import Floats, Result, StableLR
+from lrfinder.doubts import Doubt
+from lrfinder.rules import RULES, find_rule
+from lrfinder.smoothing import clean_length, initial_level, smooth
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Status = Literal["completed", "diverged", "nonfinite", "data_ended", "interrupted"]
+Schedule = Literal["constant", "onecycle", "cosine", "linear"]
+LEAST_POINTS = 10
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LRCurve(Result):
+    """Loss against learning rate, as the sweep recorded it.
+
+    Attributes:
+        lrs: Learning rate of the largest param group at each step, shape ``(n,)``.
+        losses: Loss of each step's batch before that step's update, shape ``(n,)``; the last may not be finite.
+        status: Why the sweep ended: ``"completed"``, ``"diverged"``, ``"nonfinite"``, ``"data_ended"`` or ``"interrupted"``.
+        mode: ``"exponential"`` or ``"linear"``.
+        start_lr: First LR of the planned grid.
+        end_lr: Last LR of the planned grid.
+        num_iter: Steps planned.
+        stop_factor: Of the stop rule.
+        smoothing: Half-width of the smoothing window as a share of ``num_iter``.
+        seed: Of the data order.
+        batch_size: Samples in the first batch, if known.
+        samples: Samples in one pass over the data, if known.
+        model: Class name of the model.
+        optimizer: The optimizer in words.
+    """
+
+    kind: ClassVar[str] = "lr_curve"
+
+    lrs: Floats
+    losses: Floats
+    status: Status
+    mode: Literal["exponential", "linear"]
+    start_lr: float
+    end_lr: float
+    num_iter: int
+    stop_factor: float
+    smoothing: float
+    seed: int
+    batch_size: int | None = None
+    samples: int | None = None
+    model: str = ""
+    optimizer: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("lrs", "losses"):
+            values = np.array(getattr(self, name), dtype=np.float64)
+            values.setflags(write=False)
+            object.__setattr__(self, name, values)
+        if self.lrs.ndim != 1 or self.lrs.shape != self.losses.shape:
+            raise ValueError(f"lrs and losses have shapes {self.lrs.shape} and {self.losses.shape}, not one length")
+        if not (np.all(self.lrs > 0) and np.all(np.isfinite(self.lrs)) and np.all(np.diff(self.lrs) > 0)):
+            raise ValueError("lrs are not positive and rising")
+
+    @property
+    def smooth(self) -> Floats:
+        """Smoothed losses, shape ``(n,)``: centred, so without lag; NaN from the first non-finite loss on."""
+        return smooth(self.losses, max(1, round(self.smoothing * self.num_iter)) if self.smoothing > 0 else 0)
+
+    @property
+    def clean(self) -> int:
+        """How many points come before the first non-finite loss."""
+        return clean_length(self.losses)
+
+    @property
+    def initial(self) -> float:
+        """Loss at the start: the median of the first five."""
+        return initial_level(self.losses[: self.clean])
+
+    @property
+    def break_lr(self) -> float | None:
+        """Learning rate at which the loss broke; None if it did not."""
+        return float(self.lrs[-1]) if self.status in ("diverged", "nonfinite") else None
+
+    def suggest(self, rule: str = "steepest") -> float:
+        """The suggestion of a published rule: ``"steepest"``, ``"valley"``, ``"slide"``, ``"minimum"`` or a registered one.
+
+        Raises:
+            NoSuggestionError: If the curve is too short, or the rule finds nothing on it.
+            BadArgument: If the rule is unknown.
+        """
+        function = find_rule(rule)
+        self.check_length()
+        try:
+            return function(self.lrs[: self.clean], self.smooth[: self.clean])
+        except NoSuggestionError as error:
+            raise NoSuggestionError(str(error), curve=self) from None
+
+    def check_length(self) -> None:
+        """Refuse to judge a curve that is too short.
+
+        Raises:
+            NoSuggestionError: If fewer than ten finite points were recorded.
+        """
+        if self.clean < LEAST_POINTS:
+            raise NoSuggestionError(
+                f"the curve has only {self.clean} finite points (status {self.status}), too few to judge; "
+                f"record at least {LEAST_POINTS}: lower start_lr, or raise num_iter.",
+                curve=self,
+            )
+
+    def suggestions(self) -> dict[str, float]:
+        """What every rule says, leaving out those that find nothing."""
+        found = {}
+        for name in RULES:
+            try:
+                found[name] = self.suggest(name)
+            except NoSuggestionError:
+                continue
+        return found
+
+    def rows(self) -> list[tuple[Any, ...]]:
+        return [("lr", "loss", "smooth"), *zip(self.lrs.tolist(), self.losses.tolist(), self.smooth.tolist(), strict=True)]
+
+    def __str__(self) -> str:
+        where = f" at {self.break_lr:.2g}" if self.break_lr else ""
+        rules = ", ".join(f"{name} {lr:.2g}" for name, lr in self.suggestions().items())
+        return (
+            f"range test {self.status}{where}: {len(self.lrs)} of {self.num_iter} steps from {self.start_lr:.2g} to {self.end_lr:.2g}\n"
+            f"  {self.model}, {self.optimizer}, batch {self.batch_size or '?'}, seed {self.seed}\n"
+            f"  rules: {rules or 'none finds a learning rate'}"
+        )
+
+    def plot(self, path: str | os.PathLike[str] | None = None, ax: Axes | None = None) -> Figure:
+        """The losses over the learning rate; see ``lrfinder.plot``."""
+        from lrfinder.plotting import plot
+
+        return plot(self, path=path, ax=ax)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Confirmation(Result):
+    """A short real training at a suggested LR.
+
+    Attributes:
+        lr: Its (peak) learning rate.
+        steps: Steps made.
+        before: Loss on the scored batches before it.
+        after: Loss on them after it; infinite if the training blew up.
+        scored_on: ``"val_data"``, or ``"data"``: batches of the training data that the training left out of its first pass.
+    """
+
+    kind: ClassVar[str] = "confirmation"
+
+    lr: float
+    steps: int
+    before: float
+    after: float
+    scored_on: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether the training lowered the loss on them."""
+        return self.after < self.before
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Suggestion(Result):
+    """One learning rate, with the evidence for it and every doubt.
+
+    Attributes:
+        lr: Peak learning rate of the planned training, for the largest param group; ``float(result)`` is the same.
+        interval: Low and high end of the range in which a good learning rate is to be expected.
+        curve: The range test.
+        limit: The curvature limit, or None.
+        no_limit: Why there is no curvature limit, or None.
+        confirmation: The short training that confirmed ``lr``, or None.
+        midpoint: Middle of the basin of the sweep, on a log scale: where the factors start.
+        basin: Low and high end of the basin.
+        factors: What the midpoint was multiplied by, in words, in order.
+        total_steps: Planned steps, given or assumed.
+        schedule: Planned schedule; None if unknown.
+        doubts: Reasons to trust it less.
+    """
+
+    kind: ClassVar[str] = "suggestion"
+
+    lr: float
+    interval: tuple[float, float]
+    curve: LRCurve
+    limit: StableLR | None = None
+    no_limit: str | None = None
+    confirmation: Confirmation | None = None
+    midpoint: float
+    basin: tuple[float, float]
+    factors: dict[str, float] = field(default_factory=dict)
+    total_steps: int
+    schedule: Schedule | None
+    doubts: tuple[Doubt, ...] = ()
+
+    def __float__(self) -> float:
+        return self.lr
+
+    def __str__(self) -> str:
+        from lrfinder.describe import describe_suggestion
+
+        return describe_suggestion(self)
+
+    def rows(self) -> list[tuple[Any, ...]]:
+        return self.curve.rows()
+
+    def plot(self, path: str | os.PathLike[str] | None = None, ax: Axes | None = None) -> Figure:
+        """The overlay: sweep, break, curvature limit, suggestion; see ``lrfinder.plot``."""
+        from lrfinder.plotting import plot
+
+        return plot(self, path=path, ax=ax)
+
+    def apply(self, optimizer: Any) -> None:
+        """Set the optimizer's learning rates to the suggestion; the largest group gets ``lr``, the others keep their ratio to it.
+
+        ``initial_lr``, from which schedulers take their base, is set too where it is present.
+        """
+        ratios = lr_ratios(optimizer)
+        for group, ratio in zip(optimizer.param_groups, ratios, strict=True):
+            if "initial_lr" in group:
+                group["initial_lr"] = self.lr * ratio
+        set_lr(optimizer, self.lr, ratios)
+
+
+def load(path: str | os.PathLike[str]) -> Any:
+    """Read back whatever ``save`` wrote as ``.json``: an ``LRCurve``, a ``Suggestion`` or a ``StableLR``.
+
+    Raises:
+        BadArgument: If the file is not a saved result.
+        OSError: If it cannot be read.
+    """
+    return Result.load(path)

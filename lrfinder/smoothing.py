@@ -1,0 +1,43 @@
+"""Raw losses to a curve, without lag: a centred window, where running means would shift every feature to larger LRs."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hessian.results import Floats
+
+FIRST = 5  # losses whose median is the initial level
+
+
+def clean_length(losses: Floats) -> int:
+    """How many losses come before the first that is not finite."""
+    bad = ~np.isfinite(losses)
+    return int(bad.argmax()) if bad.any() else len(losses)
+
+
+def initial_level(losses: Floats) -> float:
+    """The loss before the sweep did anything: the median of the first few."""
+    return float(np.median(losses[:FIRST]))
+
+
+def smooth(losses: Floats, half_width: int) -> Floats:
+    """Triangular mean over ``half_width`` points to each side; NaN from the first non-finite loss on.
+
+    A loss that explodes counts at most as far above the initial level as the sweep ever got below it: one blow-up must not be smeared
+    over the valley beside it. The ends are padded with the end values.
+    """
+    count = clean_length(losses)
+    curve = np.full(len(losses), np.nan)
+    if count == 0:
+        return curve
+    values = capped(losses[:count])
+    weights = np.concatenate([np.arange(1, half_width + 2), np.arange(half_width, 0, -1)]).astype(np.float64)
+    padded = np.concatenate([np.repeat(values[0], half_width), values, np.repeat(values[-1], half_width)])
+    curve[:count] = np.convolve(padded, weights / weights.sum(), "valid")
+    return curve
+
+
+def capped(losses: Floats) -> Floats:
+    """Losses with explosions cut off; untouched if the loss never fell."""
+    initial, best = initial_level(losses), float(losses.min())
+    return np.minimum(losses, initial + (initial - best)) if best < initial else losses

@@ -1,0 +1,51 @@
+"""When the sweep is over, and why."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from statistics import median
+
+from hessian.checks import positive_float
+from hessian.errors import BadArgument
+
+WINDOW = 3  # the median of three: one unlucky batch must not end the sweep
+FIRST = 5  # losses whose median counts as the initial one
+RISE = 1.2  # the loss must also exceed this times the initial one: near its noise floor, four times the best means little
+
+
+class StopRule:
+    """Says after every loss whether the sweep has broken.
+
+    It has when the running median exceeds both ``stop_factor`` times the best and 1.2 times the initial loss, or a loss is not finite.
+    Where losses are not all positive, "times" has no meaning: the distances are then taken in units of the range seen so far.
+    """
+
+    def __init__(self, stop_factor: float = 4.0) -> None:
+        self.stop_factor = positive_float("stop_factor", stop_factor)
+        if self.stop_factor <= 1:
+            raise BadArgument(f"stop_factor={stop_factor:g} would stop at once; pass a factor above 1, such as 4.")
+        self._recent: deque[float] = deque(maxlen=WINDOW)
+        self._first: list[float] = []
+        self._best = math.inf
+        self._lowest = math.inf
+
+    def update(self, loss: float) -> str | None:
+        """``"nonfinite"``, ``"diverged"``, or None to go on."""
+        if not math.isfinite(loss):
+            return "nonfinite"
+        self._recent.append(loss)
+        self._lowest = min(self._lowest, loss)
+        if len(self._first) < FIRST:
+            self._first.append(loss)
+        current = median(self._recent)
+        self._best = min(self._best, current)
+        return "diverged" if len(self._first) == FIRST and current > self.threshold() else None
+
+    def threshold(self) -> float:
+        """The loss above which the sweep counts as broken."""
+        initial = median(self._first)
+        if self._lowest > 0:
+            return max(self.stop_factor * self._best, RISE * initial)
+        scale = max(initial - self._best, max(self._first) - min(self._first), 0.1 * abs(initial))
+        return max(self._best + (self.stop_factor - 1) * scale, initial + (RISE - 1) * scale)
