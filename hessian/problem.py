@@ -15,7 +15,7 @@ from torch.nn.parameter import UninitializedParameter
 from hessian.batches import Batches, tensors_in
 from hessian.errors import BadArgument, BadType
 from hessian.groups import lr_ratios
-from hessian.snapshot import Snapshot, preserve
+from hessian.snapshot import Snapshot, preserve, seed_everything
 
 LossFn = Callable[[Any, Any], Tensor]
 
@@ -75,6 +75,10 @@ class Problem:
             for context in contexts:
                 stack.enter_context(context)
             yield stack.enter_context(preserve(*self.modules, *optimizers, self.batches.data, *more))
+
+    def seed(self, seed: int) -> None:
+        """Make what follows, data order included, a function of ``seed`` and the weights alone; inside ``preserved``."""
+        seed_everything(seed, self.batches.data)
 
     def check_first_loss(self) -> Any:
         """Run one forward pass, inside ``preserved``, and refuse a loss that no training could use. Returns the batch."""

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 Restore = Callable[[], None]
 REGISTRIES = ("_parameters", "_buffers", "_modules")
@@ -27,7 +28,7 @@ class Snapshot:
     def __init__(self, modules: Iterable[nn.Module], optimizers: Iterable[Any], data: Iterable[Any]) -> None:
         modules, data = list(modules), list(data)
         self._parameters = [parameter for module in modules for parameter in module.parameters()]
-        self._loaders = [loader for loader in data if hasattr(loader, "_iterator")]
+        self._loaders = [loader for loader in data if isinstance(loader, DataLoader)]
         self._restores: list[Restore] = [
             *(keep_loader(loader) for loader in data),
             *(keep_module(module) for root in modules for module in root.modules()),
@@ -240,11 +241,20 @@ def accelerator_module() -> Any:
     return None
 
 
-def seed_everything(seed: int) -> None:
-    """Seed every global generator. Only ever called inside ``preserve``."""
-    torch.manual_seed(seed)
+def seed_everything(seed: int, *loaders: Any) -> None:
+    """Seed every global generator and those that loaders own. Only ever called inside ``preserve``.
+
+    ``torch.manual_seed`` would also queue a seed for accelerators that have not started, which nothing could take back.
+    """
+    torch.default_generator.manual_seed(seed)
+    accelerator = accelerator_module()
+    if accelerator:
+        accelerator.manual_seed_all(seed)
     np.random.seed(seed % 2**32)
     random.seed(seed)
+    for loader in loaders:
+        for generator in generators_of(loader):
+            generator.manual_seed(seed)
 
 
 def generators_of(loader: Any) -> list[torch.Generator]:
@@ -263,7 +273,7 @@ def keep_loader(loader: Any) -> Restore:
     def restore() -> None:
         for generator, state in kept:
             generator.set_state(state)
-        if hasattr(loader, "_iterator"):
+        if isinstance(loader, DataLoader):
             loader._iterator = workers
 
     return restore

@@ -22,7 +22,6 @@ from hessian.operators.preconditioned import PreconditionedOperator
 from hessian.preconditioner import inverse
 from hessian.problem import LossFn, Problem
 from hessian.results import StableLR
-from hessian.snapshot import seed_everything
 from hessian.solvers.lanczos import lanczos
 from hessian.vectors import flatten
 
@@ -73,7 +72,7 @@ def stable_lr(
         max_hvps=positive_int("max_hvps", max_hvps, least=2),
     )
     with problem.preserved():
-        seed_everything(settings.seed)
+        problem.seed(settings.seed)
         problem.check_first_loss()
         return measure_limit(problem, settings)
 
@@ -92,9 +91,9 @@ def measure_limit(problem: Problem, settings: CurvatureSettings) -> StableLR:
     """The measurement itself, inside ``preserved``: the optimizer's state moves here."""
     limits = limits_of(problem.optimizer)
     ratios = lr_ratios(problem.optimizer)
-    seed_everything(settings.seed)
+    problem.seed(settings.seed)
     steps = pre_roll(problem, limits)
-    seed_everything(settings.seed)
+    problem.seed(settings.seed)
     batches = problem.batches.take(settings.num_batches)
     operator = HessianOperator(problem, batches)
     view = OptimizerView(problem, limits, ratios)

@@ -88,8 +88,7 @@ def batch_noise(curve: LRCurve) -> float:
 
 def check_falls(curve: LRCurve, decrease: float, noise: float) -> None:
     """Refuse a curve whose fall is within the standard error of its smoothing window and of its initial level."""
-    width = max(1, round(curve.smoothing * curve.num_iter))
-    error = noise * math.sqrt(2 / (3 * (width + 1)) + 1 / 5)
+    error = noise * math.sqrt(2 / (3 * (curve.window + 1)) + 1 / max(5, curve.num_iter // 10))
     if not decrease > SIGNIFICANT * error:
         raise NoSuggestionError(
             f"the loss never falls by more than batch noise (from {curve.initial:.4g} by {max(decrease, 0):.2g}, noise {noise:.2g}); "

@@ -12,7 +12,8 @@ from lrfinder.doubts import Doubt
 from lrfinder.horizon import CONSTANTS, check_schedule, horizon_factors, planned_steps
 from lrfinder.results import LRCurve, Schedule, Suggestion
 
-SPREAD = (0.45, 0.45)  # decades below and above the suggestion; docs/choosing.md has the measured coverage
+SPREAD = 0.4  # decades to each side of the suggestion; docs/choosing.md has the measured coverage
+CATAPULT = 4.0  # times the limit that a warm-up leads past safely: beyond 2 / sharpness the sharpness itself falls (Lewkowycz et al. 2020)
 AGREE = 3.0  # both measurements are uncertain by about half of this
 FAR_BELOW = 10.0  # break over curvature limit at which something else than curvature must have broken the loss
 AMPLIFICATION = 1e3  # growth of an unstable mode by the time the loss shows it
@@ -29,13 +30,12 @@ def suggest_lr(
     """The learning rate to train with, from recorded evidence alone: no model is needed.
 
     The middle of the basin in which the sweep reached 80 % of its decrease, on a log scale, times what the planned length, schedule
-    and passes over the data make of it (docs/choosing.md), never above the LR at which the sweep broke.
+    and passes over the data make of it (docs/choosing.md), never above the LR at which the sweep broke, nor far above the curvature limit.
 
     Args:
         curve: A range test, recorded now or read from a file.
-        limit: The curvature limit at the same weights. It says what the first steps tolerate, not what trains best, so it adds a
-            doubt where the suggestion exceeds it, and caps the suggestion only where the batch is the whole data set, so that
-            no noise hides what curvature does.
+        limit: The curvature limit at the same weights. It says what the first steps tolerate, so it caps the suggestion where the
+            schedule starts at its peak; behind the warm-up of 1cycle, four times as much is let through.
         total_steps: Steps of the planned training; None assumes ten epochs.
         schedule: ``"constant"``, ``"onecycle"``, ``"cosine"``, ``"linear"``, or None if unknown (a constant LR is then assumed).
         no_limit: Why there is no ``limit``, for the report.
@@ -49,13 +49,13 @@ def suggest_lr(
     basin = find_basin(curve)
     factors = horizon_factors(steps, schedule, curve.samples, curve.batch_size)
     lr = 10**basin.midpoint * math.prod(factors.values())
-    ceiling = largest_allowed(curve)
-    if lr > ceiling:
-        factors["held below the break"] = ceiling / lr
-        lr = ceiling
+    for reason, ceiling in ceilings(curve, limit, schedule).items():
+        if lr > ceiling:
+            factors[reason] = ceiling / lr
+            lr = ceiling
     return Suggestion(
         lr=lr,
-        interval=(lr / 10 ** SPREAD[0], min(lr * 10 ** SPREAD[1], float(curve.lrs[curve.clean - 1]))),
+        interval=(lr / 10**SPREAD, min(lr * 10**SPREAD, float(curve.lrs[curve.clean - 1]))),
         curve=curve,
         limit=limit,
         no_limit=no_limit,
@@ -73,11 +73,13 @@ def suggest_lr(
     )
 
 
-def largest_allowed(curve: LRCurve) -> float:
-    """The break corrected for the ramp, or the last clean point of a sweep that did not break."""
-    corrected = corrected_break(curve)
+def ceilings(curve: LRCurve, limit: StableLR | None, schedule: str | None) -> dict[str, float]:
+    """What no suggestion may exceed, by reason: the break corrected for the ramp (or the last clean point), the curvature limit."""
     last = float(curve.lrs[curve.clean - 1])
-    return last if corrected is None else min(corrected, last)
+    found = {"held below the break": min(corrected_break(curve) or last, last)}
+    if limit is not None:
+        found["capped by curvature"] = limit.lr * (CATAPULT if schedule == "onecycle" else 1.0)
+    return found
 
 
 def corrected_break(curve: LRCurve) -> float | None:

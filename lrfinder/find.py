@@ -88,6 +88,7 @@ def find_lr(
     settings = SweepSettings(Ramp(start_lr, end_lr, spend.sweep), seed=seed)
     bar = Progress(progress)
     with problem.preserved(*([] if held_out is None else [held_out.data])) as snapshot:
+        problem.seed(seed)
         first = problem.check_first_loss()
         snapshot.restore()
         curve = complete(sweep(problem, settings, first, bar))

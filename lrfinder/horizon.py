@@ -29,7 +29,7 @@ class HorizonConstants:
         batch_cap: Samples of a batch that count towards passes; larger batches were not seen to over-fit faster.
     """
 
-    base: float = -0.35
+    base: float = -0.6
     decaying: float = 0.30
     steps: float = 0.30
     epochs: float = 0.75

@@ -14,7 +14,7 @@ from torch import nn
 from hessian.batches import Batches
 from hessian.groups import lr_ratios, set_lr
 from hessian.problem import Problem
-from hessian.snapshot import Snapshot, seed_everything
+from hessian.snapshot import Snapshot
 from lrfinder.horizon import schedule_shape
 from lrfinder.progress import Progress
 from lrfinder.results import Confirmation
@@ -53,7 +53,7 @@ class Probe:
 
     def _restart(self) -> None:
         self.snapshot.restore()
-        seed_everything(self.seed)
+        self.problem.seed(self.seed)
 
     def _held_out(self) -> Sequence[Any]:
         if self.val_data is not None:
@@ -76,7 +76,7 @@ class Probe:
     def _score(self) -> float:
         """Mean loss on the held-out batches, with the same random numbers each time."""
         with torch.random.fork_rng(devices=[]), evaluating(self.problem.modules, self.val_data is not None):
-            torch.manual_seed(self.seed)
+            torch.default_generator.manual_seed(self.seed)
             losses = [float(self.problem.loss(batch)) for batch in self.aside]
         return sum(losses) / len(losses)
 

@@ -75,7 +75,12 @@ class LRCurve(Result):
     @property
     def smooth(self) -> Floats:
         """Smoothed losses, shape ``(n,)``: centred, so without lag; NaN from the first non-finite loss on."""
-        return smooth(self.losses, max(1, round(self.smoothing * self.num_iter)) if self.smoothing > 0 else 0)
+        return smooth(self.losses, self.window, self.num_iter)
+
+    @property
+    def window(self) -> int:
+        """Half-width of the smoothing window in points."""
+        return max(1, round(self.smoothing * self.num_iter)) if self.smoothing > 0 else 0
 
     @property
     def clean(self) -> int:
@@ -84,8 +89,8 @@ class LRCurve(Result):
 
     @property
     def initial(self) -> float:
-        """Loss at the start: the median of the first five."""
-        return initial_level(self.losses[: self.clean])
+        """Loss at the start: the median over the first tenth of the planned steps."""
+        return initial_level(self.losses[: self.clean], self.num_iter)
 
     @property
     def break_lr(self) -> float | None:

@@ -6,7 +6,8 @@ import numpy as np
 
 from hessian.results import Floats
 
-FIRST = 5  # losses whose median is the initial level
+FIRST = 5  # losses, at least, whose median is the initial level
+FIRST_SHARE = 0.1  # of the planned sweep; a tenth averages batch noise away and is over before a usual sweep does anything
 
 
 def clean_length(losses: Floats) -> int:
@@ -15,12 +16,12 @@ def clean_length(losses: Floats) -> int:
     return int(bad.argmax()) if bad.any() else len(losses)
 
 
-def initial_level(losses: Floats) -> float:
-    """The loss before the sweep did anything: the median of the first few."""
-    return float(np.median(losses[:FIRST]))
+def initial_level(losses: Floats, planned: int) -> float:
+    """The loss before the sweep did anything: the median over the first tenth of the ``planned`` steps."""
+    return float(np.median(losses[: max(FIRST, round(FIRST_SHARE * planned))]))
 
 
-def smooth(losses: Floats, half_width: int) -> Floats:
+def smooth(losses: Floats, half_width: int, planned: int) -> Floats:
     """Triangular mean over ``half_width`` points to each side; NaN from the first non-finite loss on.
 
     A loss that explodes counts at most as far above the initial level as the sweep ever got below it: one blow-up must not be smeared
@@ -30,14 +31,14 @@ def smooth(losses: Floats, half_width: int) -> Floats:
     curve = np.full(len(losses), np.nan)
     if count == 0:
         return curve
-    values = capped(losses[:count])
+    values = capped(losses[:count], planned)
     weights = np.concatenate([np.arange(1, half_width + 2), np.arange(half_width, 0, -1)]).astype(np.float64)
     padded = np.concatenate([np.repeat(values[0], half_width), values, np.repeat(values[-1], half_width)])
     curve[:count] = np.convolve(padded, weights / weights.sum(), "valid")
     return curve
 
 
-def capped(losses: Floats) -> Floats:
+def capped(losses: Floats, planned: int) -> Floats:
     """Losses with explosions cut off; untouched if the loss never fell."""
-    initial, best = initial_level(losses), float(losses.min())
+    initial, best = initial_level(losses, planned), float(losses.min())
     return np.minimum(losses, initial + (initial - best)) if best < initial else losses

@@ -17,7 +17,6 @@ from hessian.describe import describe_optimizer
 from hessian.errors import BadArgument
 from hessian.groups import lr_ratios, set_lr
 from hessian.problem import LossFn, Problem
-from hessian.snapshot import seed_everything
 from lrfinder.progress import Progress
 from lrfinder.ramp import Mode, Ramp
 from lrfinder.results import LRCurve
@@ -71,7 +70,7 @@ def range_test(
     problem = Problem(model, optimizer, data, criterion, loss_fn=loss_fn, device=device)
     settings = SweepSettings(Ramp(start_lr, end_lr, num_iter, mode), stop_factor, smoothing, seed)
     with problem.preserved() as snapshot:
-        seed_everything(seed)
+        problem.seed(seed)
         first = problem.check_first_loss()
         snapshot.restore()
         return sweep(problem, settings, first, Progress(progress))
@@ -121,7 +120,7 @@ def run(problem: Problem, settings: SweepSettings, losses: list[float], progress
     ratios = lr_ratios(problem.optimizer)
     stop = StopRule(settings.stop_factor)
     grid = settings.ramp.lrs
-    seed_everything(settings.seed)
+    problem.seed(settings.seed)
     batches = iter(problem.batches)
     for lr in progress.over(grid.tolist(), len(grid), "range test"):
         batch = next(batches, None)

@@ -50,7 +50,10 @@ class HessianOperator(CurvatureOperator):
     def _gradient(self, problem: Problem, batch: Any) -> list[Tensor]:
         with differentiable_twice(), second_derivative(), copied_buffers(problem.modules):
             loss = problem.loss(batch)
-            return list(torch.autograd.grad(loss, self.parameters, create_graph=True, allow_unused=True, materialize_grads=True))
+            seed = torch.ones_like(loss, requires_grad=True)  # without it a custom function next to the loss leaves no node to be checked
+            gradient = torch.autograd.grad(loss, self.parameters, seed, create_graph=True, allow_unused=True, materialize_grads=True)
+        check_graph(gradient)
+        return list(gradient)
 
     def _product(self, vector: Tensor) -> Tensor:
         parts = unflatten(vector, self.parameters)
@@ -100,6 +103,20 @@ def differentiable_twice() -> Iterator[None]:
         yield
 
 
+def check_graph(gradient: Sequence[Tensor]) -> None:
+    """Refuse a gradient with a ``once_differentiable`` function in it: torch's node for that leads nowhere and so counts as zero."""
+    seen: set[Any] = set()
+    waiting = [entry.grad_fn for entry in gradient]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        if node.name() == "torch::autograd::Error":
+            raise no_second_derivative("a custom function is marked once_differentiable")
+        seen.add(node)
+        waiting.extend(following for following, _ in node.next_functions)
+
+
 @contextmanager
 def second_derivative() -> Iterator[None]:
     """Turn torch's ways to say "no second derivative" into one sentence."""
@@ -108,8 +125,12 @@ def second_derivative() -> Iterator[None]:
     except RuntimeError as error:
         text = str(error)
         if "derivative for" in text or "is not implemented" in text or "double backward" in text.lower():
-            raise CurvatureError(
-                f"the Hessian-vector product failed: {text.splitlines()[0].rstrip('.')}. The model uses an operation without a second "
-                "derivative; use lrfinder.range_test, or replace that operation by one written in plain torch."
-            ) from error
+            raise no_second_derivative(text.splitlines()[0].rstrip(".")) from error
         raise
+
+
+def no_second_derivative(cause: str) -> CurvatureError:
+    return CurvatureError(
+        f"the Hessian-vector product failed: {cause}. The model uses an operation without a second derivative; "
+        "use lrfinder.range_test, or replace that operation by one written in plain torch."
+    )

@@ -72,6 +72,15 @@ def global_random_state() -> tuple[Any, ...]:
     return random.getstate(), kind, keys.tolist(), rest, torch.get_rng_state().tolist()
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Nets this small gain nothing from a second thread, and lose much where another process holds the core it waits for."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def fresh_data() -> Iterator[None]:
     """Data are made anew inside the test, and what the test made is forgotten after it."""

@@ -1,0 +1,227 @@
+"""The command line. torch and matplotlib load only once there is something to measure or to draw."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from hessian.errors import BadArgument, BadType, MeasurementError
+from lrfinder import __version__
+from lrfinder.demo import DEMOS, OPTIMIZERS
+from lrfinder.targets import Settings, accepted, call_factory, parse_settings, resolve
+
+FOUND, USER_ERROR, USAGE, NO_RESULT, INTERRUPTED = 0, 1, 2, 3, 130
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+TABLES, IMAGES = (".json", ".csv"), (".png", ".svg", ".pdf")
+
+EPILOG = """Exit status: 0 found, 1 your code raised an error, 2 wrong usage or target, 3 no reliable learning rate, 130 Ctrl-C."""
+
+
+def check_output(context: click.Context, parameter: click.Parameter, values: Iterable[str]) -> tuple[str, ...]:
+    """Refuse an output that could not be written, before minutes are spent on measuring."""
+    known = IMAGES if context.info_name == "plot" else (*IMAGES, *TABLES)
+    for value in values:
+        path = Path(value)
+        if path.suffix.lower() not in known:
+            raise click.BadParameter(f"{value!r} ends in none of {', '.join(known)}.")
+        if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+            raise click.BadParameter(f"cannot write into the folder {str(path.parent)!r}.")
+        context.find_root().obj.append(value)
+    return tuple(values)
+
+
+def outputs(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The ``-o`` option."""
+    text = "Where to write the result; the suffix decides (.png .svg .pdf .json .csv). Repeatable."
+    return click.option("-o", "--output", "outputs", multiple=True, callback=check_output, help=text)(function)
+
+
+def measuring(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Options of every command that measures a user's training."""
+    options: list[Decorator] = [
+        click.argument("target", metavar="MODULE:FACTORY"),
+        click.option("--set", "pairs", multiple=True, metavar="NAME=VALUE", help="An argument for the factory. Repeatable."),
+        click.option("--seed", type=click.IntRange(min=0), help="Seed of the data order and all else.  [default: 0]"),
+        click.option("--device", help="Where batches are moved.  [default: left where they are]"),
+        click.option("--quiet", is_flag=True, help="Print only the number."),
+        outputs,
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def planning(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Options that describe the planned training and the measurement of ``find_lr``."""
+    schedules = click.Choice(["constant", "onecycle", "cosine", "linear"])
+    options: list[Decorator] = [
+        click.option("--total-steps", type=click.IntRange(min=1), help="Steps of the planned training."),
+        click.option("--schedule", type=schedules, help="Its schedule.  [default: onecycle]"),
+        click.option("--budget", help="quick, standard, thorough, or a number of gradients.  [default: standard]"),
+        click.option("--no-curvature", "curvature", flag_value=False, default=None, help="Leave the curvature limit out."),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def ranging(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The LR range of a sweep."""
+    function = click.option("--end-lr", type=float, help="Highest learning rate of the sweep.")(function)
+    return click.option("--start-lr", type=float, help="Lowest learning rate of the sweep.  [default: 1e-7]")(function)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EPILOG)
+@click.version_option(__version__, prog_name="lrfinder")
+def cli() -> None:
+    """Which learning rate for this PyTorch training?
+
+    Two measurements of your own model, data and optimizer, an LR range test and the curvature limit, on one picture.
+    """
+
+
+@cli.command(epilog="Trainings: " + "; ".join(f"{name}: {text}" for name, text in DEMOS.items()))
+@click.argument("name", type=click.Choice(list(DEMOS)), default=next(iter(DEMOS)))
+@click.option("--optimizer", type=click.Choice(OPTIMIZERS), help="Another optimizer than the training's own.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--budget", default="standard", show_default=True, help="quick, standard, thorough, or a number of gradients.")
+@click.option("--quiet", is_flag=True, help="Print only the number.")
+@outputs
+def demo(name: str, optimizer: str | None, seed: int, budget: str, quiet: bool, outputs: tuple[str, ...]) -> None:
+    """Find the learning rate of a small real training that ships with the package."""
+    import lrfinder
+    from lrfinder.demo import make
+
+    show(lrfinder.find_lr(**make(name, optimizer, seed), seed=seed, budget=number_or_name(budget)), quiet, outputs)
+
+
+@cli.command()
+@measuring
+@planning
+@ranging
+def find(target: str, pairs: tuple[str, ...], quiet: bool, outputs: tuple[str, ...], **options: Any) -> None:
+    """Find the learning rate of your training.
+
+    MODULE:FACTORY (or path/train.py:factory) is a function that returns the arguments of lrfinder.find_lr as a mapping: model,
+    optimizer, data, criterion or loss_fn, and any other. Options given here win over it.
+    """
+    if options["budget"] is not None:
+        options["budget"] = number_or_name(options["budget"])
+    show(measure("find_lr", target, pairs, options), quiet, outputs)
+
+
+@cli.command("range-test")
+@measuring
+@ranging
+@click.option("--num-iter", type=click.IntRange(min=2), help="Steps.  [default: 100]")
+@click.option("--mode", type=click.Choice(["exponential", "linear"]), help="Spacing of the learning rates.  [default: exponential]")
+@click.option("--rule", default="steepest", show_default=True, help="Rule whose suggestion --quiet prints.")
+def range_test(target: str, pairs: tuple[str, ...], quiet: bool, outputs: tuple[str, ...], rule: str, **options: Any) -> None:
+    """Record loss against learning rate, with what the published rules say."""
+    curve = measure("range_test", target, pairs, options)
+    show(curve, quiet, outputs, number=lambda: curve.suggest(rule))
+
+
+@cli.command("stable-lr")
+@measuring
+@click.option("--num-batches", type=click.IntRange(min=1), help="Batches to average the Hessian over.  [default: 4]")
+@click.option("--tol", type=float, help="Relative accuracy of the sharpness.  [default: 0.01]")
+def stable_lr(target: str, pairs: tuple[str, ...], quiet: bool, outputs: tuple[str, ...], **options: Any) -> None:
+    """Measure the largest learning rate that is stable at the current weights."""
+    show(measure("stable_lr", target, pairs, options), quiet, outputs)
+
+
+@cli.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
+@outputs
+def plot(files: tuple[str, ...], outputs: tuple[str, ...]) -> None:
+    """Draw saved results (.json) on one picture."""
+    import lrfinder
+
+    results = [lrfinder.load(file) for file in files]
+    if not outputs:
+        raise click.UsageError("plot needs -o, such as -o lr.png.")
+    for path in outputs:
+        lrfinder.plot(*results, path=path)
+        click.echo(f"wrote {path}", err=True)
+
+
+def number_or_name(budget: str) -> str | int:
+    """A budget as ``find_lr`` takes it."""
+    return int(budget) if budget.lstrip("-").isdigit() else budget
+
+
+def measure(name: str, target: str, pairs: tuple[str, ...], options: Settings) -> Any:
+    """Run one measurement on what the target's factory returns; ``options`` that were given win."""
+    factory = resolve(target)
+    made = call_factory(factory, parse_settings(pairs))
+    import hessian
+    import lrfinder
+
+    functions: dict[str, Callable[..., Any]] = {
+        "find_lr": lrfinder.find_lr,
+        "range_test": lrfinder.range_test,
+        "stable_lr": hessian.stable_lr,
+    }
+    given = {key: value for key, value in options.items() if value is not None}
+    return functions[name](**accepted(functions[name], {**made, **given}, functions.values()))
+
+
+def show(result: Any, quiet: bool, outputs: tuple[str, ...], number: Callable[[], float] | None = None) -> None:
+    """Write the result, then print it or its number."""
+    write(result, outputs)
+    click.echo(f"{(number or result.__float__)():.6g}" if quiet else str(result))
+
+
+def write(result: Any, outputs: Iterable[str]) -> None:
+    """Save to every output, naming each on stderr."""
+    for path in outputs:
+        result.save(path)
+        click.echo(f"wrote {path}", err=True)
+
+
+def main() -> NoReturn:
+    """Run the command line and exit with one of the documented codes."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """The exit code for these arguments. Sentences go to stderr; only the user's own errors show a traceback."""
+    wanted: list[str] = []  # filled with the outputs asked for: what was recorded goes there even if the measurement fails
+    try:
+        code = cli.main(args=arguments, prog_name="lrfinder", standalone_mode=False, obj=wanted)
+        return code if isinstance(code, int) else FOUND
+    except click.Abort:
+        return INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except KeyboardInterrupt as error:
+        rescue(error, wanted)
+        click.echo("interrupted", err=True)
+        return INTERRUPTED
+    except (BadArgument, BadType, MeasurementError) as error:
+        rescue(error, wanted)
+        click.echo(f"Error: {error}", err=True)
+        return NO_RESULT if isinstance(error, MeasurementError) else USAGE
+    except Exception as error:
+        rescue(error, wanted)
+        traceback.print_exception(error)
+        return USER_ERROR
+
+
+def rescue(error: BaseException, wanted: list[str]) -> None:
+    """Write what was recorded before the error."""
+    curve = getattr(error, "curve", None)
+    if curve is None or not len(curve.lrs):
+        return
+    try:
+        write(curve, wanted)
+    except OSError as failure:
+        click.echo(f"Error: what was recorded could not be saved: {failure}", err=True)

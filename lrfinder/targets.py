@@ -1,0 +1,139 @@
+"""``module:factory`` or ``path/train.py:factory`` to the arguments of a measurement. Imports nothing heavy by itself."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from hessian.errors import BadArgument
+
+Settings = dict[str, Any]
+
+
+def resolve(target: str) -> Callable[..., Any]:
+    """The factory that a target names.
+
+    Raises:
+        BadArgument: If the target is malformed, its module does not exist, or the module has no such name.
+        Exception: Whatever importing the user's module raises.
+    """
+    place, _, name = target.rpartition(":")
+    if not place or not name.isidentifier():
+        raise BadArgument(f"target {target!r} is not of the form module:factory or path/train.py:factory.")
+    source = find_source(place)
+    if source is not None and not may_define(source, name):
+        raise BadArgument(missing_name(place, name, source))
+    module = load_file(source) if place.endswith(".py") and source else importlib.import_module(place)
+    factory = getattr(module, name, None)
+    if factory is None:
+        raise BadArgument(missing_name(place, name, source))
+    if not callable(factory):
+        raise BadArgument(f"{target} is a {type(factory).__name__}, not a function; point at one that returns the arguments of find_lr.")
+    return factory  # type: ignore[no-any-return]
+
+
+def find_source(place: str) -> Path | None:
+    """The file of a module, without importing it; None for a module that has none.
+
+    Raises:
+        BadArgument: If there is no such module.
+    """
+    if place.endswith(".py"):
+        if not Path(place).is_file():
+            raise BadArgument(f"there is no file {place!r} (looked from {Path.cwd()}); check the path before the colon.")
+        return Path(place)
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))  # as `python -m` does: users name their module from where they stand
+    try:
+        spec = importlib.util.find_spec(place)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{place}.".startswith(f"{error.name}."):
+            raise  # the module is there; something that it imports is not
+        spec = None
+    if spec is None:
+        raise BadArgument(f"there is no module {place!r}; name one that can be imported from here, or a path such as train.py:make.")
+    return Path(spec.origin) if spec.origin and spec.origin.endswith(".py") else None
+
+
+def may_define(source: Path, name: str) -> bool:
+    """Whether a file can define a top-level name, read off its syntax: importing torch only to say no would take seconds."""
+    try:
+        tree = ast.parse(source.read_bytes())
+    except SyntaxError:
+        return True  # importing it shows the user where
+    words = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    words |= {node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))}
+    words |= {node.asname or node.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.alias)}
+    return name in words or not words.isdisjoint({"*", "__getattr__", "globals", "exec", "setattr"})
+
+
+def missing_name(place: str, name: str, source: Path | None) -> str:
+    """The sentence for a module without the name, with those it has."""
+    functions = []
+    if source is not None:
+        functions = [node.name for node in ast.parse(source.read_bytes()).body if isinstance(node, ast.FunctionDef)]
+    known = f"it defines {', '.join(functions[:8])}" if functions else "it defines no function"
+    return f"{place} has no {name!r} ({known}); name the function that returns the arguments of find_lr."
+
+
+def load_file(path: Path) -> ModuleType:
+    """Import a file by its path, with its folder importable, as running it would."""
+    sys.path.insert(0, str(path.resolve().parent))
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise BadArgument(f"{str(path)!r} cannot be imported; name a Python file.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module  # data loader workers and pickling look their classes up here
+    spec.loader.exec_module(module)
+    return module
+
+
+def parse_settings(pairs: Iterable[str]) -> Settings:
+    """``k=v`` texts as arguments; values are Python literals where they parse as such, else text."""
+    settings: Settings = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key.isidentifier():
+            raise BadArgument(f"--set {pair!r} is not of the form name=value.")
+        try:
+            settings[key] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            settings[key] = text
+    return settings
+
+
+def call_factory(factory: Callable[..., Any], settings: Settings) -> Settings:
+    """What the factory returns, as a dict.
+
+    Raises:
+        BadArgument: If it takes no such settings, or returns something else than a mapping.
+    """
+    name = getattr(factory, "__name__", "the factory")
+    try:
+        inspect.signature(factory).bind(**settings)
+    except TypeError as error:
+        raise BadArgument(f"{name} cannot be called with {settings or 'no arguments'} ({error}); use --set name=value.") from None
+    made = factory(**settings)
+    if not isinstance(made, Mapping):
+        raise BadArgument(f"{name} returned a {type(made).__name__}; return a mapping of find_lr's arguments: model, optimizer, data, ...")
+    return dict(made)
+
+
+def accepted(function: Callable[..., Any], made: Settings, others: Iterable[Callable[..., Any]]) -> Settings:
+    """Those settings that ``function`` takes. Settings for the other measurements are left out; unknown ones are refused."""
+    own = set(inspect.signature(function).parameters)
+    known = own.union(*(inspect.signature(other).parameters for other in others))
+    unknown = sorted(set(made) - known)
+    if unknown:
+        raise BadArgument(f"the factory returned {unknown[0]!r}, which is no argument of find_lr; known are {', '.join(sorted(known))}.")
+    for needed in ("model", "optimizer", "data"):
+        if needed not in made:
+            raise BadArgument(f"the factory returned no {needed!r}; return a mapping with model, optimizer, data and a loss.")
+    return {key: value for key, value in made.items() if key in own}

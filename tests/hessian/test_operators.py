@@ -1,0 +1,411 @@
+"""Products against dense Hessians from torch.func and against closed forms, all in float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from oracles import Quadratic, assert_untouched, dense_hessian, fingerprint, loss_itself, symmetric
+from scipy.sparse.linalg import eigsh
+from torch import nn
+from torch.nn import functional as F
+
+from hessian import CurvatureError, CurvatureOperator, HessianOperator, PreconditionedOperator, Problem
+from hessian.operators.dense import DenseOperator
+
+# Both sides are exact up to rounding; products of a few hundred terms lose three of sixteen digits.
+EXACT = 1e-12
+F64 = torch.float64
+
+
+def matrix_of(op: CurvatureOperator) -> torch.Tensor:
+    return op @ torch.eye(op.size, dtype=F64)
+
+
+def assert_same_matrix(found: torch.Tensor, expected: torch.Tensor) -> None:
+    assert found.shape == expected.shape
+    assert (found - expected).norm() <= EXACT * expected.norm()
+
+
+def normal(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=F64)
+
+
+def labels(count: int, classes: int, seed: int = 1) -> torch.Tensor:
+    return torch.randint(classes, (count,), generator=torch.Generator().manual_seed(seed))
+
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.qkv = nn.Linear(4, 12, dtype=F64)
+        self.out = nn.Linear(4, 3, dtype=F64)
+
+    def forward(self, tokens):
+        query, key, value = (part.unflatten(-1, (2, 2)).transpose(1, 2) for part in self.qkv(tokens).chunk(3, -1))
+        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+        return self.out(mixed.transpose(1, 2).flatten(2).mean(1))
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encode = nn.Linear(3, 3, bias=False, dtype=F64)
+        self.decode = nn.Linear(3, 3, bias=False, dtype=F64)
+        self.decode.weight = self.encode.weight
+
+    def forward(self, inputs):
+        return self.decode(torch.tanh(self.encode(inputs)))
+
+
+class PartlyUnused(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.unused = nn.Parameter(torch.ones(2, 2, dtype=F64))
+        self.layers = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 3)).double()
+
+    def forward(self, inputs):
+        return self.layers(inputs)
+
+
+def mlp():
+    return nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)).double()
+
+
+def cnn():
+    return nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Tanh(), nn.Flatten(), nn.Linear(32, 3)).double()
+
+
+def frozen_mlp():
+    model = mlp()
+    model[0].bias.requires_grad_(False)
+    model[2].weight.requires_grad_(False)
+    return model
+
+
+NETS = {
+    "mlp": (mlp, (7, 4)),
+    "cnn": (cnn, (5, 1, 6, 6)),
+    "attention": (Attention, (6, 5, 4)),
+    "tied weights": (Tied, (6, 3)),
+    "frozen parameters": (frozen_mlp, (7, 4)),
+    "unused parameters": (PartlyUnused, (7, 4)),
+}
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+@pytest.mark.parametrize(("make", "shape"), NETS.values(), ids=NETS)
+def test_products_are_those_of_the_dense_hessian(make, shape, training):
+    torch.manual_seed(0)
+    model = make().train(training)
+    batch = (normal(*shape), labels(shape[0], 3))
+    problem = Problem(model, None, [batch], nn.CrossEntropyLoss())
+    before = fingerprint(model)
+    found = matrix_of(HessianOperator(problem, [batch]))
+    assert_untouched(before, fingerprint(model))  # running statistics included
+    assert_same_matrix(found, dense_hessian(problem, batch, by_rows=make is cnn))
+
+
+def test_eval_mode_takes_the_running_statistics():
+    torch.manual_seed(0)
+    model = cnn()
+    batch = (normal(5, 1, 6, 6), labels(5, 3))
+    problem = Problem(model, None, [batch], nn.CrossEntropyLoss())
+    training = matrix_of(HessianOperator(problem, [batch]))
+    model.eval()
+    evaluating = matrix_of(HessianOperator(problem, [batch]))
+    assert (training - evaluating).norm() > 0.1 * evaluating.norm()
+
+
+def test_only_what_the_optimizer_holds_is_a_coordinate():
+    torch.manual_seed(0)
+    model = mlp()
+    batch = (normal(7, 4), labels(7, 3))
+    problem = Problem(model, torch.optim.SGD(model[2].parameters(), lr=0.1), [batch], nn.CrossEntropyLoss())
+    found = matrix_of(HessianOperator(problem, [batch]))
+    assert found.shape == (18, 18)
+    whole = dense_hessian(Problem(model, None, [batch], nn.CrossEntropyLoss()), batch)
+    assert_same_matrix(found, whole[-18:, -18:])
+
+
+def test_unused_parameters_have_zero_rows():
+    torch.manual_seed(0)
+    model = PartlyUnused()
+    batch = (normal(7, 4), labels(7, 3))
+    found = matrix_of(HessianOperator(Problem(model, None, [batch], nn.CrossEntropyLoss()), [batch]))
+    assert not found[:4].any()
+    assert found[4:, 4:].any()
+
+
+def test_a_linear_loss_has_no_curvature():
+    model = nn.Linear(3, 1, dtype=F64)
+    batch = normal(5, 3)
+    op = HessianOperator(Problem(model, None, [batch], loss_fn=lambda model, batch: model(batch).mean()), [batch])
+    assert torch.equal(matrix_of(op), torch.zeros(4, 4, dtype=F64))
+
+
+def test_batches_of_unequal_size_weigh_by_their_samples():
+    torch.manual_seed(0)
+    model = mlp()
+    inputs, target = normal(12, 4), labels(12, 3)
+    batches = [(inputs[:7], target[:7]), (inputs[7:9], target[7:9]), (inputs[9:], target[9:])]
+    problem = Problem(model, None, batches, nn.CrossEntropyLoss())
+    op = HessianOperator(problem, batches)
+    assert_same_matrix(matrix_of(op), dense_hessian(problem, (inputs, target)))
+    gradient = torch.autograd.grad(problem.loss((inputs, target)), model.parameters())
+    hint = torch.cat([part.reshape(-1) for part in gradient])
+    assert (op.start_hint() - hint).norm() <= EXACT * hint.norm()
+
+
+def test_linear_regression_has_the_hessian_of_its_design():
+    inputs, target = normal(9, 4), normal(9, 2, seed=1)
+    model = nn.Linear(4, 2, bias=False, dtype=F64)
+    problem = Problem(model, None, [(inputs, target)], nn.MSELoss())
+    # The mean runs over 9 samples and 2 outputs; the outputs do not mix.
+    expected = torch.kron(torch.eye(2, dtype=F64), 2 * inputs.T @ inputs / 18)
+    assert_same_matrix(matrix_of(HessianOperator(problem, [(inputs, target)])), expected)
+
+
+def test_softmax_regression_has_its_textbook_hessian():
+    inputs, target = normal(9, 4), labels(9, 3)
+    model = nn.Linear(4, 3, bias=False, dtype=F64)
+    with torch.no_grad():
+        shares = model(inputs).softmax(1)
+    # mean over samples of (diag(p) - p p') kron (x x')
+    expected = sum(torch.kron(torch.diag(p) - torch.outer(p, p), torch.outer(x, x)) for p, x in zip(shares, inputs, strict=True)) / 9
+    problem = Problem(model, None, [(inputs, target)], nn.CrossEntropyLoss())
+    assert_same_matrix(matrix_of(HessianOperator(problem, [(inputs, target)])), expected)
+
+
+def test_dropout_keeps_its_masks_for_every_product():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 16), nn.Dropout(0.5), nn.Tanh(), nn.Linear(16, 3)).double()
+    batches = [(normal(6, 4, seed=seed), labels(6, 3)) for seed in range(2)]
+    op = HessianOperator(Problem(model, None, batches, nn.CrossEntropyLoss()), batches)
+    matrix = matrix_of(op)
+    assert torch.equal(matrix, matrix_of(op))
+    assert_same_matrix(matrix, matrix.T)
+    vector = normal(op.size, seed=5)
+    assert (op @ vector - matrix @ vector).norm() <= EXACT * matrix.norm() * vector.norm()
+    assert (
+        matrix - matrix_of(HessianOperator(Problem(model, None, batches, nn.CrossEntropyLoss()), batches))
+    ).norm() > 0.01 * matrix.norm()
+
+
+class RunningScale(nn.Module):
+    """Updates a buffer in place and then uses it: the graph refers to the new value."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1, dtype=F64))
+        self.register_buffer("scale", torch.ones(1, dtype=F64))
+
+    def forward(self, inputs):
+        self.scale.mul_(3.0)
+        return (inputs * self.weight * self.scale).square().mean()
+
+
+def test_a_buffer_that_the_forward_pass_updates_and_uses_keeps_its_new_value_in_the_graph():
+    model = RunningScale()
+    batches = [torch.ones(2, dtype=F64), torch.ones(2, dtype=F64)]
+    op = HessianOperator(Problem(model, None, batches, loss_fn=loss_itself), batches)
+    # Every batch starts from the same buffer: (3 w)^2 has the second derivative 18.
+    assert float(op @ torch.ones(1, dtype=F64)) == 18.0
+    assert float(model.scale) == 1.0
+
+
+def test_buffers_come_back_when_the_forward_pass_fails():
+    class Breaks(RunningScale):
+        def forward(self, inputs):
+            super().forward(inputs)
+            raise KeyError("inside the model")
+
+    model = Breaks()
+    buffer = model.scale
+    with pytest.raises(KeyError, match="inside the model"):
+        HessianOperator(Problem(model, None, [1], loss_fn=loss_itself), [torch.ones(1)])
+    assert model.scale is buffer
+    assert float(buffer) == 1.0
+
+
+def test_a_compiled_module_is_measured_through_its_plain_code():
+    torch.manual_seed(0)
+    model = mlp()
+    batch = (normal(7, 4), labels(7, 3))
+    expected = matrix_of(HessianOperator(Problem(model, None, [batch], nn.CrossEntropyLoss()), [batch]))
+    compiled = torch.compile(model, backend="aot_eager")  # inductor takes 10 s; neither has a second derivative
+    compiled(batch[0])
+    problem = Problem(compiled, None, [batch], nn.CrossEntropyLoss())
+    assert_same_matrix(matrix_of(HessianOperator(problem, [batch])), expected)
+
+
+# Refusals -----------------------------------------------------------------------------------------------------------------------
+
+
+class OnceOnly(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, inputs):
+        ctx.save_for_backward(inputs)
+        return inputs.square()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, upstream):
+        (inputs,) = ctx.saved_tensors
+        return 2 * inputs * upstream
+
+
+ONCE_ONLY = {  # torch itself raises for none of these: it takes the missing derivative for zero
+    "next to the loss": lambda model, batch: OnceOnly.apply(model(batch)).mean(),
+    "inside": lambda model, batch: OnceOnly.apply(model(batch)).square().mean(),
+    "beside a path that has one": lambda model, batch: (OnceOnly.apply(model(batch)) + model(batch).pow(4)).square().mean(),
+}
+
+
+@pytest.mark.parametrize("loss_fn", ONCE_ONLY.values(), ids=ONCE_ONLY)
+def test_an_operation_without_second_derivative_is_one_sentence(loss_fn):
+    model = nn.Linear(3, 1, dtype=F64)
+    batch = normal(5, 3)
+    problem = Problem(model, None, [batch], loss_fn=loss_fn)
+    with pytest.raises(CurvatureError, match="an operation without a second derivative; use lrfinder") as caught:
+        HessianOperator(problem, [batch]) @ torch.ones(4, dtype=F64)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_operation_whose_derivative_torch_does_not_implement_is_one_sentence():
+    model = nn.Linear(3, 6, dtype=torch.float32)
+    inputs = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+
+    def loss(model, batch):  # the backward pass of the CTC loss has no derivative
+        lengths = torch.full((1,), 5), torch.full((1,), 2)
+        return F.ctc_loss(model(batch).log_softmax(-1)[:, None], torch.tensor([[1, 2]]), *lengths)
+
+    with pytest.raises(CurvatureError, match="ctc_loss"):
+        HessianOperator(Problem(model, None, [inputs], loss_fn=loss), [inputs]) @ torch.ones(24)
+
+
+def test_another_error_of_the_model_passes_unchanged():
+    model = nn.Linear(3, 1)
+    problem = Problem(model, None, [1], nn.MSELoss())
+    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+        HessianOperator(problem, [(torch.ones(2, 5), torch.ones(2, 1))])
+
+
+@pytest.mark.parametrize("shape", [(3,), (5,), (3, 4), (4, 4, 4), ()])
+def test_a_tensor_of_the_wrong_shape_is_refused_with_both_shapes(shape):
+    op = DenseOperator(torch.eye(4))
+    with pytest.raises(ValueError, match=rf"shape \(4, 4\) with a tensor of shape {str(shape).replace('(', '.').replace(')', '.')}"):
+        op @ torch.ones(shape)
+    assert op.products == 0
+
+
+# The interface ------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_matrix_is_multiplied_column_by_column_and_counted():
+    matrix = symmetric([1.0, 2.0, 3.0])
+    op = DenseOperator(matrix)
+    block = normal(3, 2)
+    assert torch.allclose(op @ block, matrix @ block, rtol=EXACT)
+    assert op.shape == (3, 3)
+    assert op.products == 2
+
+
+def test_vectors_of_another_dtype_are_converted():
+    op = DenseOperator(torch.eye(3, dtype=torch.float32))
+    assert (op @ torch.ones(3, dtype=F64)).dtype == torch.float32
+
+
+def test_scipys_eigsh_agrees_with_the_dense_spectrum():
+    torch.manual_seed(0)
+    model = mlp()
+    batch = (normal(7, 4), labels(7, 3))
+    problem = Problem(model, None, [batch], nn.CrossEntropyLoss())
+    spectrum = np.linalg.eigvalsh(dense_hessian(problem, batch).numpy())
+    linear = HessianOperator(problem, [batch]).to_scipy()
+    assert linear.shape == (43, 43)
+    rng = np.random.default_rng(0)
+    found = eigsh(linear, k=3, which="LA", v0=rng.normal(size=43), return_eigenvectors=False)
+    assert np.sort(found) == pytest.approx(spectrum[-3:], rel=1e-9)
+    block = rng.normal(size=(43, 2))
+    assert linear @ block == pytest.approx(dense_hessian(problem, batch).numpy() @ block, rel=1e-9, abs=1e-12)
+
+
+def test_parameters_of_different_dtypes_work_together():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 2, dtype=torch.float32), nn.Linear(2, 1, dtype=F64))
+    batch = normal(5, 3)
+
+    def loss(model, batch):
+        return model[1](torch.tanh(model[0](batch.float())).double()).square().mean()
+
+    matrix = HessianOperator(Problem(model, None, [batch], loss_fn=loss), [batch]) @ torch.eye(11)
+    # float32 forward and backward passes
+    assert (matrix - matrix.T).norm() <= 1e-5 * matrix.norm()
+
+
+seeds = st.integers(0, 2**31 - 1)
+
+
+@pytest.fixture(scope="module")
+def net_op():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Dropout(0.3), nn.Tanh(), nn.Flatten(), nn.Linear(32, 3)).double()
+    batches = [(normal(size, 1, 6, 6, seed=size), labels(size, 3)) for size in (4, 3)]
+    return HessianOperator(Problem(model, None, batches, nn.CrossEntropyLoss()), batches)
+
+
+@settings(max_examples=30, deadline=None)
+@given(left=seeds, right=seeds)
+def test_products_are_symmetric(net_op, left, right):
+    u, v = normal(net_op.size, seed=left), normal(net_op.size, seed=right)
+    scale = float(u.norm() * (net_op @ v).norm())
+    assert float(u @ (net_op @ v) - v @ (net_op @ u)) == pytest.approx(0, abs=EXACT * scale)
+
+
+@settings(max_examples=30, deadline=None)
+@given(left=seeds, right=seeds, a=st.floats(-1e3, 1e3), b=st.floats(-1e3, 1e3))
+def test_products_are_linear(net_op, left, right, a, b):
+    u, v = normal(net_op.size, seed=left), normal(net_op.size, seed=right)
+    hu, hv = net_op @ u, net_op @ v
+    rounding = EXACT * (abs(a) * hu.norm() + abs(b) * hv.norm() + 1)
+    assert (net_op @ (a * u + b * v) - (a * hu + b * hv)).norm() <= rounding
+
+
+# Preconditioned -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("inner", [None, normal(5, seed=2)], ids=["", "inner"])
+@pytest.mark.parametrize("outer", [None, normal(5, seed=3)], ids=["", "outer"])
+def test_preconditioned_products_are_those_of_the_dense_matrix(inner, outer):
+    matrix = symmetric([-3.0, 0.5, 1.0, 2.0, 4.0])
+    scale = normal(5, seed=1).abs()
+    nothing = torch.zeros(5, dtype=F64)
+    scaling = torch.diag(scale)
+    inside = torch.diag(nothing if inner is None else inner)
+    outside = torch.diag(nothing if outer is None else outer)
+    op = PreconditionedOperator(DenseOperator(matrix), scale, inner, outer)
+    assert_same_matrix(matrix_of(op), scaling @ (matrix + inside) @ scaling + outside)
+
+
+def test_preconditioning_hands_on_the_scaled_start():
+    model = Quadratic(symmetric([1.0, 2.0, 4.0]))
+    op = HessianOperator(Problem(model, None, [0], loss_fn=loss_itself), [torch.zeros(1)])
+    scale = torch.tensor([1.0, 2.0, 0.0], dtype=F64)
+    assert torch.equal(PreconditionedOperator(op, scale).start_hint(), scale * op.start_hint())
+    assert PreconditionedOperator(DenseOperator(torch.eye(3)), torch.ones(3)).start_hint() is None
+
+
+class Identity(CurvatureOperator):
+    """Returns the very vector it was given."""
+
+    def _product(self, vector):
+        return vector
+
+
+def test_an_operator_that_returns_its_argument_is_not_written_to():
+    vector = torch.ones(3)
+    PreconditionedOperator(Identity(3, vector), torch.full((3,), 2.0), torch.ones(3), torch.ones(3)) @ vector
+    assert torch.equal(vector, torch.ones(3))
