@@ -7,7 +7,7 @@ gradient that changes sign each step: ``lr < (2 / gain) / curvature``. Derivatio
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,9 @@ class StabilityLimit:
         l2: Weight decay that is added to the gradient, hence to the Hessian.
         decoupled: Weight decay applied to the weights directly.
         preconditioner: Reads the diagonal ``P`` off the optimizer's state; None where the gradient is not rescaled.
+        momentum: Of the mini-batch limit (``hessian.noise``); None where no formula for it is known.
+        averaged: Whether that momentum averages gradients, as Adam's, rather than summing them.
+        formula: ``c`` in symbols, for the docs.
         source: Where the formula is derived.
     """
 
@@ -35,6 +38,9 @@ class StabilityLimit:
     l2: float = 0.0
     decoupled: float = 0.0
     preconditioner: Preconditioner | None = None
+    momentum: float | None = None
+    averaged: bool = False
+    formula: str = ""
     source: str = ""
 
     def max_lr(self, sharpness: float, *, scale: float = 1.0) -> float:
@@ -58,11 +64,25 @@ class StabilityLimit:
 
 
 LimitFunction = Callable[[Group], StabilityLimit]
-LIMITS: dict[type[Any], LimitFunction] = {}
+LIMITS: dict[type[Any] | str, LimitFunction] = {}
+
+# Steps of these do not shrink with the gradient, so at any LR they end up hopping to and fro: a floor, never a divergence.
+UNBOUNDED = {
+    "Lion": "its step is the sign of a mean gradient",
+    "SignSGD": "its step is the sign of the gradient",
+    "Signum": "its step is the sign of a mean gradient",
+    "Muon": "its step is the orthogonal factor of a mean gradient",
+    "LAMB": "its step has the length of the weights",
+    "Lamb": "its step has the length of the weights",
+    "LARS": "its step has the length of the weights",
+    "Lars": "its step has the length of the weights",
+    "Rprop": "its step is the sign of the gradient, at a size of its own for every weight",
+}
 
 
-def stability_limit(*optimizers: type[Any]) -> Callable[[LimitFunction], LimitFunction]:
-    """Register a function ``(param group) -> StabilityLimit`` for optimizer classes; also for your own.
+def stability_limit(*optimizers: type[Any] | str) -> Callable[[LimitFunction], LimitFunction]:
+    """Register a function ``(param group) -> StabilityLimit`` for optimizer classes, or for ``"package.Class"`` names of packages
+    that need not be installed. The group also has ``"age"``, the steps the optimizer has made.
 
     Example:
         >>> import torch
@@ -86,31 +106,69 @@ def sgd(group: Group) -> StabilityLimit:
     """Heavy ball ``2 (1 + mu) / (1 - tau)``, Nesterov ``2 (1 + mu) / (1 + 2 mu)`` (Cohen et al. 2021, arXiv:2103.00065)."""
     mu, tau = group["momentum"], group["dampening"] if group["momentum"] else 0.0  # torch ignores dampening without momentum
     gain = (1 + 2 * mu) / (1 + mu) if group["nesterov"] else (1 - tau) / (1 + mu)
-    return StabilityLimit(numerator=2 / gain, l2=group["weight_decay"], source="docs/formulas.md#sgd")
-
-
-@stability_limit(torch.optim.Adam)
-def adam(group: Group) -> StabilityLimit:
-    """``2 (1 + b1) / (1 - b1)`` over the preconditioned sharpness (Cohen et al. 2022, arXiv:2207.14484)."""
-    return adam_with_decay(group, decoupled=bool(group.get("decoupled_weight_decay", False)))
-
-
-@stability_limit(torch.optim.AdamW)
-def adamw(group: Group) -> StabilityLimit:
-    """Adam's limit with the decay beside it. An older torch does not mark AdamW's groups as decoupled."""
-    return adam_with_decay(group, decoupled=True)
-
-
-def adam_with_decay(group: Group, *, decoupled: bool) -> StabilityLimit:
-    """Adam's limit; the decay is part of the gradient or applied to the weights."""
-    beta1 = float(group["betas"][0])
+    plain_sum, averaging = tau == 0 and not group["nesterov"], tau > 0 and tau == mu
     return StabilityLimit(
-        numerator=2 * (1 + beta1) / (1 - beta1),
-        l2=0.0 if decoupled else group["weight_decay"],
-        decoupled=group["weight_decay"] if decoupled else 0.0,
-        preconditioner=preconditioner.adam,
-        source="docs/formulas.md#adam-and-adamw",
+        numerator=2 / gain,
+        l2=group["weight_decay"],
+        momentum=mu if plain_sum or averaging else None,
+        averaged=averaging,
+        formula="2 (1 + mu) / (1 + 2 mu)" if group["nesterov"] else "2 (1 + mu) / (1 - tau)",
+        source="docs/formulas.md#sgd",
     )
+
+
+@stability_limit(torch.optim.ASGD)
+def asgd(group: Group) -> StabilityLimit:
+    """Gradient descent with a decay ``lambd`` on the weights; the average it keeps aside does not feed back."""
+    return StabilityLimit(
+        numerator=2.0,
+        l2=group["weight_decay"],
+        decoupled=group["lambd"],
+        momentum=0.0,
+        formula="2",
+        source="docs/formulas.md#sgd",
+    )
+
+
+def averaging(group: Group, gain: float, formula: str, diagonal: Preconditioner, momentum: float | None) -> StabilityLimit:
+    """The Adam family: a gain for the averaged gradient, a preconditioner, one of the two kinds of weight decay."""
+    decay, decoupled = group["weight_decay"], bool(group.get("decoupled_weight_decay", False))
+    return StabilityLimit(
+        numerator=2 / gain,
+        l2=0.0 if decoupled else decay,
+        decoupled=decay if decoupled else 0.0,
+        preconditioner=diagonal,
+        momentum=momentum,
+        averaged=True,
+        formula=formula,
+        source="docs/formulas.md#adam-and-its-kin",
+    )
+
+
+@stability_limit(torch.optim.Adam, torch.optim.AdamW, torch.optim.RAdam)
+def adam(group: Group) -> StabilityLimit:
+    """``2 (1 + b1) / (1 - b1)`` over the preconditioned sharpness (Cohen et al. 2022, arXiv:2207.14484); AdamW's decay beside it.
+
+    RAdam is this Adam times a rectification that starts near zero and tends to one; one is taken.
+    """
+    beta1 = float(group["betas"][0])
+    return averaging(group, (1 - beta1) / (1 + beta1), "2 (1 + b1) / (1 - b1)", preconditioner.adam, beta1)
+
+
+@stability_limit(torch.optim.Adamax)
+def adamax(group: Group) -> StabilityLimit:
+    """As Adam, divided by the largest recent gradient in place of the root mean square."""
+    beta1 = float(group["betas"][0])
+    return averaging(group, (1 - beta1) / (1 + beta1), "2 (1 + b1) / (1 - b1)", preconditioner.adamax, beta1)
+
+
+@stability_limit(torch.optim.NAdam)
+def nadam(group: Group) -> StabilityLimit:
+    """``2 / (1 - m + m (1 - b1) / (1 + b1))`` with torch's slowly rising ``m`` at the optimizer's age; ``m -> b1`` in the end."""
+    beta1, age = float(group["betas"][0]), int(group.get("age", 0))
+    now, following = (beta1 * (1 - 0.5 * 0.96 ** (step * group["momentum_decay"])) for step in (age + 1, age + 2))
+    gain = (1 - now) + following * (1 - beta1) / (1 + beta1)
+    return averaging(group, gain, "2 / (1 - m + m (1 - b1) / (1 + b1))", preconditioner.adam, None)
 
 
 @stability_limit(torch.optim.RMSprop)
@@ -120,7 +178,74 @@ def rmsprop(group: Group) -> StabilityLimit:
         numerator=2 * (1 + group["momentum"]),
         l2=group["weight_decay"],
         preconditioner=preconditioner.rmsprop,
-        source="docs/formulas.md#rmsprop",
+        momentum=group["momentum"],
+        formula="2 (1 + mu)",
+        source="docs/formulas.md#rmsprop-adagrad-adadelta-adafactor",
+    )
+
+
+def rescaled_descent(diagonal: Preconditioner, group: Group, *, decoupled: bool = False) -> StabilityLimit:
+    """Gradient descent in a preconditioned metric."""
+    decay = group["weight_decay"]
+    return StabilityLimit(
+        numerator=2.0,
+        l2=0.0 if decoupled else decay,
+        decoupled=decay if decoupled else 0.0,
+        preconditioner=diagonal,
+        momentum=0.0,
+        formula="2",
+        source="docs/formulas.md#rmsprop-adagrad-adadelta-adafactor",
+    )
+
+
+@stability_limit(torch.optim.Adagrad)
+def adagrad(group: Group) -> StabilityLimit:
+    """``2`` over the sharpness divided by the root of the summed squares so far: the limit rises with every step."""
+    return rescaled_descent(preconditioner.adagrad, group)
+
+
+@stability_limit(torch.optim.Adadelta)
+def adadelta(group: Group) -> StabilityLimit:
+    """``2`` in the metric of its two running means, held as they are."""
+    return rescaled_descent(preconditioner.adadelta, group)
+
+
+@stability_limit(torch.optim.Adafactor)
+def adafactor(group: Group) -> StabilityLimit:
+    """``2`` in the factored metric; its update clipping and its cap of ``1 / sqrt(t)`` on the LR only ever make steps smaller."""
+    return rescaled_descent(preconditioner.adafactor, group, decoupled=True)
+
+
+def schedule_free_gain(group: Group, beta: float) -> float:
+    """Gain of Schedule-Free averaging at the next step: one at the first, ``1 - beta`` in the end (Defazio et al. 2024)."""
+    power, rate = group["weight_lr_power"], float(group["lr_max"]) if group["lr_max"] > 0 else 1.0
+    weight = float(group["k"] + 1) ** float(group["r"]) * rate ** float(power)
+    share = weight / (float(group["weight_sum"]) + weight)
+    return float((1 - beta) * (2 - share) + share * beta) / (2 - share)
+
+
+@stability_limit("schedulefree.SGDScheduleFree")
+def schedule_free_sgd(group: Group) -> StabilityLimit:
+    """``2 (2 - c) / ((1 - b)(2 - c) + c b)`` with the averaging weight ``c``; it rises from 2 to ``2 / (1 - b)``."""
+    gain = schedule_free_gain(group, group["momentum"])
+    return StabilityLimit(
+        numerator=2 / gain,
+        l2=group["weight_decay"],
+        formula="2 (2 - c) / ((1 - b)(2 - c) + c b)",
+        source="docs/formulas.md#schedule-free",
+    )
+
+
+@stability_limit("schedulefree.AdamWScheduleFree")
+def schedule_free_adamw(group: Group) -> StabilityLimit:
+    """The same in Adam's metric; its weight decay passes through the averaging like a gradient."""
+    gain = schedule_free_gain(group, float(group["betas"][0]))
+    return StabilityLimit(
+        numerator=2 / gain,
+        decoupled=group["weight_decay"] * gain,
+        preconditioner=preconditioner.schedule_free,
+        formula="2 (2 - c) / ((1 - b)(2 - c) + c b)",
+        source="docs/formulas.md#schedule-free",
     )
 
 
@@ -132,17 +257,41 @@ def limits_of(optimizer: Any) -> list[StabilityLimit]:
     """
     function = find_limit(type(optimizer))
     if function is None:
-        known = ", ".join(sorted(cls.__name__ for cls in LIMITS))
-        raise CurvatureError(
-            f"no linear stability limit is known for {type(optimizer).__name__} (known: {known}); "
-            "use lrfinder.range_test, or register one with hessian.stability_limit."
+        raise CurvatureError(no_limit_sentence(type(optimizer).__name__))
+    age = optimizer_age(optimizer)
+    return [function({**group, "age": age}) for group in optimizer.param_groups]
+
+
+def optimizer_age(optimizer: Any) -> int:
+    """Steps the optimizer has made."""
+    by_parameter = (int(state["step"]) for state in optimizer.state.values() if isinstance(state, Mapping) and "step" in state)
+    by_group = (int(group["k"]) for group in optimizer.param_groups if isinstance(group.get("k"), int))
+    return max((*by_parameter, *by_group), default=0)
+
+
+def no_limit_sentence(name: str) -> str:
+    """Why an optimizer has no limit here, and what to do."""
+    if name in UNBOUNDED:
+        return (
+            f"{name} has no linear stability limit: {UNBOUNDED[name]}, so it does not shrink near a minimum; "
+            "use lrfinder.range_test, or hessian.stable_lr(..., along='update')."
         )
-    return [function(group) for group in optimizer.param_groups]
+    known = ", ".join(sorted(cls if isinstance(cls, str) else cls.__name__ for cls in LIMITS))
+    return (
+        f"no linear stability limit is known for {name} (known: {known}); use lrfinder.range_test, "
+        "hessian.stable_lr(..., along='update'), or register one with hessian.stability_limit."
+    )
 
 
 def find_limit(cls: type[Any]) -> LimitFunction | None:
     """The limit of a class or of the base that its ``step`` comes from: a subclass with its own ``step`` is another optimizer."""
     for base in cls.__mro__:
-        if base in LIMITS:
-            return LIMITS[base] if inspect.unwrap(base.step) is inspect.unwrap(cls.step) else None
+        key = base if base in LIMITS else f"{base.__module__.partition('.')[0]}.{base.__name__}"
+        if key in LIMITS:
+            return LIMITS[key] if own_step(base) is own_step(cls) else None
     return None
+
+
+def own_step(cls: Any) -> Any:
+    """The ``step`` a class runs, without the profiling wrapper that torch puts around it."""
+    return inspect.unwrap(cls.step)

@@ -8,7 +8,7 @@ from typing import cast
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hessian.results import StableLR, save_figure
+from hessian.results import SpectralDensity, StableLR, save_figure
 
 LIMIT_COLOUR = "#D55E00"  # vermillion of the Okabe-Ito set, told apart from its neighbours by colour-blind eyes
 
@@ -42,6 +42,31 @@ def plot_limit(limit: StableLR, path: str | os.PathLike[str] | None, ax: Axes | 
     draw_limit(limit, ax)
     ax.set_title(f"{limit.optimizer}: stable up to {limit.lr:.3g} ({limit.formula}, sharpness {limit.sharpness:.3g})", fontsize=10)
     ax.legend(loc="upper left")
+    if path is not None:
+        save_figure(figure, path)
+    return figure
+
+
+def draw_density(density: SpectralDensity, ax: Axes) -> Axes:
+    """The density as a line with a band of two standard errors; a logarithmic axis, since a few outliers are what matters."""
+    floor = 1 / (density.size * (density.grid[-1] - density.grid[0]))  # a single eigenvalue, spread over the whole range
+    ax.plot(density.grid, density.density, color="#0072B2", linewidth=1.6, label=f"density, {density.num_probes} probes")
+    low, high = density.density - 2 * density.error, density.density + 2 * density.error
+    ax.fill_between(density.grid, low.clip(floor / 10), high, color="#0072B2", alpha=0.25, linewidth=0, label="two standard errors")
+    ax.axvline(density.largest, color=LIMIT_COLOUR, linestyle="--", linewidth=1.2, label=f"largest {density.largest:.3g}")
+    ax.set_yscale("log")
+    ax.set_ylim(bottom=floor / 10)
+    ax.set_xlabel("eigenvalue")
+    ax.set_ylabel("density")
+    return ax
+
+
+def plot_density(density: SpectralDensity, path: str | os.PathLike[str] | None, ax: Axes | None) -> Figure:
+    """The density alone."""
+    figure, ax = new_axes(ax)
+    draw_density(density, ax)
+    ax.set_title(f"{density.size:,} eigenvalues, {density.hvps} products", fontsize=10)
+    ax.legend(fontsize=8, frameon=False)
     if path is not None:
         save_figure(figure, path)
     return figure

@@ -1,11 +1,13 @@
 """The diagonal ``P`` by which an adaptive optimizer divides its gradient, read off its own state.
 
 The steady value is taken: bias corrections of the second moment applied, the transient of the first moment (``1 - beta1^t``) left
-out. ``P`` drifts during training; the limit is for ``P`` frozen as it is (Cohen et al. 2022, arXiv:2207.14484).
+out. ``P`` drifts during training; the limit is for ``P`` frozen as it is (Cohen et al. 2022, arXiv:2207.14484). A coordinate that
+never saw a gradient gets an infinite ``P``: the optimizer does not move there, whatever ``eps`` says.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,15 +17,20 @@ from torch import Tensor
 from hessian.groups import Group
 
 State = Mapping[str, Any]
-Preconditioner = Callable[[Group, State], Tensor]
+Preconditioner = Callable[[Group, State, Tensor], Tensor]
 
 
 def inverse(preconditioner: Preconditioner, group: Group, state: State, parameter: Tensor) -> Tensor:
-    """``1 / P`` for one parameter, zero where the optimizer never saw a gradient: it does not move there, whatever ``eps`` says."""
+    """``1 / P`` for one parameter, zero where it does not move."""
     if not state:
         return torch.zeros_like(parameter)
-    diagonal = preconditioner(group, state)
-    return torch.where(diagonal > group["eps"], 1 / diagonal, 0)
+    return 1 / preconditioner(group, state, parameter)
+
+
+def root_plus(moment: Tensor, epsilon: float) -> Tensor:
+    """``sqrt(moment) + eps``; infinite where the moment is exactly zero."""
+    root = moment.clamp(min=0).sqrt()
+    return torch.where(root > 0, root + epsilon, math.inf)
 
 
 def debiased(moment: Tensor, decay: float, state: State) -> Tensor:
@@ -31,16 +38,52 @@ def debiased(moment: Tensor, decay: float, state: State) -> Tensor:
     return torch.div(moment, 1 - decay ** float(state["step"]))
 
 
-def adam(group: Group, state: State) -> Tensor:
-    """Adam and AdamW: ``sqrt(v) + eps``, with AMSGrad the running maximum of ``v``."""
+def adam(group: Group, state: State, parameter: Tensor) -> Tensor:
+    """Adam, AdamW, NAdam, RAdam (fully rectified): ``sqrt(v) + eps``, with AMSGrad the running maximum of ``v``."""
     moment = state["max_exp_avg_sq"] if group.get("amsgrad") else state["exp_avg_sq"]
-    return torch.add(debiased(moment, float(group["betas"][1]), state).sqrt(), group["eps"])
+    return root_plus(debiased(moment, float(group["betas"][1]), state), group["eps"])
 
 
-def rmsprop(group: Group, state: State) -> Tensor:
+def adamax(group: Group, state: State, parameter: Tensor) -> Tensor:
+    """Adamax: the decaying maximum of ``|g| + eps``."""
+    largest: Tensor = state["exp_inf"]
+    return torch.where(largest > group["eps"], largest, math.inf)
+
+
+def rmsprop(group: Group, state: State, parameter: Tensor) -> Tensor:
     """RMSprop: ``sqrt(v) + eps``; centered, the squared mean gradient is taken off ``v``. Its first steps are larger: torch's
     RMSprop does not correct the bias of ``v``, so early on it divides by less than this."""
     second = debiased(state["square_avg"], float(group["alpha"]), state)
     if group["centered"]:
         second = second - debiased(state["grad_avg"], float(group["alpha"]), state).square()
-    return torch.add(second.clamp(min=0).sqrt(), group["eps"])
+    return root_plus(second, group["eps"])
+
+
+def adagrad(group: Group, state: State, parameter: Tensor) -> Tensor:
+    """Adagrad: ``sqrt(sum of g^2) + eps``, which grows with every step, and the LR decay so far."""
+    decay: float = 1 + float(state["step"]) * group["lr_decay"]
+    return torch.mul(root_plus(state["sum"], group["eps"]), decay)
+
+
+def adadelta(group: Group, state: State, parameter: Tensor) -> Tensor:
+    """Adadelta: root mean square of gradients over that of past updates."""
+    gradients, updates = state["square_avg"], state["acc_delta"]
+    ratio = (gradients + group["eps"]).sqrt() / (updates + group["eps"]).sqrt()
+    return torch.where(gradients > 0, ratio, math.inf)
+
+
+def adafactor(group: Group, state: State, parameter: Tensor) -> Tensor:
+    """Adafactor: the factored ``sqrt(v)`` over the root mean square of the weights, to which its LR is relative."""
+    if "row_var" in state:
+        rows, columns = state["row_var"], state["col_var"]
+        moment = rows @ columns / rows.mean(dim=-2, keepdim=True).clamp(min=torch.finfo(rows.dtype).tiny)
+    else:
+        moment = state["variance"]
+    size = max(float(group["eps"][1]), float(parameter.detach().norm()) / math.sqrt(parameter.numel()))
+    return root_plus(moment, 0.0) / size
+
+
+def schedule_free(group: Group, state: State, parameter: Tensor) -> Tensor:
+    """Schedule-Free AdamW: ``sqrt(v) + eps``, its step count being the group's."""
+    moment = torch.div(state["exp_avg_sq"], 1 - float(group["betas"][1]) ** max(int(group["k"]), 1))
+    return root_plus(moment, group["eps"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hessian.codec import decode_fields, encode_fields
+from hessian.doubts import CurvatureDoubt
 from hessian.errors import BadArgument
 from hessian.files import write_atomically
 
@@ -129,7 +131,9 @@ class EigenResult(Result):
         residuals: ``|H v - value v|`` of each, for unit ``v``: some eigenvalue lies this close.
         converged: Whether every value met the tolerance.
         hvps: Products made.
-        vectors: Unit eigenvectors as columns, shape ``(n, k)``; None after reading from a file.
+        bound: With ``probability`` the outermost eigenvalue does not lie beyond this; NaN where no random start vector was used.
+        probability: Of ``bound``, over the random start vector.
+        vectors: Unit eigenvectors as columns, shape ``(n, k)``; None with low memory and after reading from a file.
     """
 
     kind: ClassVar[str] = "eigen"
@@ -138,7 +142,91 @@ class EigenResult(Result):
     residuals: Floats
     converged: bool
     hvps: int
+    bound: float = math.nan
+    probability: float = 0.99
     vectors: Any = field(default=None, repr=False, metadata={"stored": False})
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Estimate(Result):
+    """A number from random probes or batches.
+
+    Attributes:
+        value: The estimate.
+        error: Its standard error.
+        hvps: Products made.
+    """
+
+    kind: ClassVar[str] = "estimate"
+
+    value: float
+    error: float
+    hvps: int
+
+    def __float__(self) -> float:
+        return self.value
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CriticalLR(Result):
+    """The LR at which one step along an update first raises the loss.
+
+    Attributes:
+        lr: Middle of the interval.
+        low: An LR that lowers the loss.
+        high: An LR that does not.
+        forwards: Forward passes made, each over one batch.
+    """
+
+    kind: ClassVar[str] = "critical_lr"
+
+    lr: float
+    low: float
+    high: float
+    forwards: int
+
+    def __float__(self) -> float:
+        return self.lr
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SpectralDensity(Result):
+    """Density of the eigenvalues of an operator.
+
+    Attributes:
+        grid: Eigenvalues, shape ``(m,)``.
+        density: Share of all eigenvalues per unit, shape ``(m,)``; its integral is one.
+        error: Standard error over the probes, shape ``(m,)``; NaN for a single probe.
+        smallest: Smallest Ritz value of any probe.
+        largest: Largest Ritz value of any probe.
+        size: Dimension ``n``.
+        num_probes: Random directions.
+        steps: Products for each.
+        sigma: Standard deviation of the Gaussians.
+        hvps: Products made.
+    """
+
+    kind: ClassVar[str] = "spectral_density"
+
+    grid: Floats
+    density: Floats
+    error: Floats
+    smallest: float
+    largest: float
+    size: int
+    num_probes: int
+    steps: int
+    sigma: float
+    hvps: int
+
+    def rows(self) -> list[tuple[Any, ...]]:
+        return [("eigenvalue", "density", "error"), *zip(self.grid.tolist(), self.density.tolist(), self.error.tolist(), strict=True)]
+
+    def plot(self, path: str | os.PathLike[str] | None = None, ax: Axes | None = None) -> Figure:
+        """The density on a logarithmic axis, with its error band; see ``Result.plot``."""
+        from hessian.plotting import plot_density
+
+        return plot_density(self, path, ax)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -146,15 +234,24 @@ class StableLR(Result):
     """Largest learning rate the optimizer tolerates at the current weights.
 
     Attributes:
-        lr: The limit, in the units of the optimizer's ``lr`` (the largest param group's); ``float(result)`` is the same.
+        lr: The limit that binds, in the units of the optimizer's ``lr`` (the largest param group's); ``float(result)`` is the same.
+        curvature_lr: The limit of the mean curvature.
+        noise_lr: The limit of the batches' disagreement about it; None where it cannot be told (one batch, no formula).
+        first_step_lr: The curvature limit of an adaptive optimizer at its very first step, whose preconditioner is a single batch's;
+            None for others. ``curvature_lr / first_step_lr`` is what a warm-up gains.
         sharpness: Most positive eigenvalue of the Hessian in the optimizer's own geometry (preconditioned; param groups weighted by
             their LR ratio; weight decay that is part of the gradient included). A lower bound until ``converged``.
         residual: ``|H v - sharpness v|`` for unit ``v``: some eigenvalue lies this close.
+        bound: With 99 % probability the sharpness is at most this.
         converged: Whether the estimated error met ``tol``. If not, ``sharpness`` is low and ``lr`` too high.
         hvps: Hessian-vector products made, each over all batches.
         gradients: Forward-and-backward passes beside the products (the gradients themselves and the optimizer's pre-roll).
         formula: The optimizer's limit with its settings filled in, such as ``"3.8 / sharpness"``.
         preconditioned: Whether the optimizer scales the Hessian (Adam and the like).
+        by_parameter: Share of the sharpest direction in every named parameter, largest first; they add up to one.
+        doubts: Reasons to trust it less.
+        method: ``"autograd"`` or ``"finite_difference"``.
+        along: ``"hessian"``, or ``"update"``: along the optimizer's next update only.
         mode: Whether the model stood in ``"train"`` or ``"eval"`` mode.
         num_batches: Batches averaged over.
         batch_size: Samples in the first of them, if known.
@@ -167,13 +264,21 @@ class StableLR(Result):
     kind: ClassVar[str] = "stable_lr"
 
     lr: float
+    curvature_lr: float
+    noise_lr: float | None
+    first_step_lr: float | None
     sharpness: float
     residual: float
+    bound: float
     converged: bool
     hvps: int
     gradients: int
     formula: str
     preconditioned: bool
+    by_parameter: dict[str, float]
+    doubts: tuple[CurvatureDoubt, ...]
+    method: str
+    along: str
     mode: str
     num_batches: int
     batch_size: int | None
@@ -185,14 +290,22 @@ class StableLR(Result):
     def __float__(self) -> float:
         return self.lr
 
+    @property
+    def binding(self) -> str:
+        """What sets the limit: ``"curvature"`` or ``"noise"``."""
+        return "noise" if self.noise_lr is not None and self.noise_lr < self.curvature_lr else "curvature"
+
+    @property
+    def advice(self) -> str:
+        """Which limit binds and what would move it, in one sentence."""
+        from hessian.describe import describe_binding
+
+        return describe_binding(self)
+
     def __str__(self) -> str:
-        name = "preconditioned sharpness" if self.preconditioned else "sharpness"
-        state = f"residual {self.residual / self.sharpness:.1%}" if self.converged else "NOT converged: the limit is too high"
-        return (
-            f"largest stable lr {self.lr:.3g} at these weights\n"
-            f"  {self.optimizer}: {self.formula}, {name} {self.sharpness:.3g}\n"
-            f"  {self.hvps} HVPs over {self.num_batches} batches of {self.batch_size or '?'} in {self.mode} mode, {state}"
-        )
+        from hessian.describe import describe_limit
+
+        return describe_limit(self)
 
     def plot(self, path: str | os.PathLike[str] | None = None, ax: Axes | None = None) -> Figure:
         """The limit as a line with everything above it hatched; see ``Result.plot``."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,19 +14,27 @@ from torch import Tensor, nn
 from hessian.batches import batch_size
 from hessian.checks import positive_float, positive_int, whole_number
 from hessian.describe import describe_optimizer
-from hessian.errors import CurvatureError
+from hessian.directional import descent_limit, update_direction
+from hessian.doubts import CurvatureDoubt
+from hessian.errors import BadArgument, CurvatureError
+from hessian.geometry import OptimizerGeometry
 from hessian.groups import lr_ratios, set_lr
-from hessian.limits import StabilityLimit, limits_of
-from hessian.operators.base import CurvatureOperator
+from hessian.limits import limits_of, optimizer_age
+from hessian.noise import curvature_variance, noise_limit
+from hessian.operators.finite_difference import FiniteDifferenceOperator
+from hessian.operators.graphs import GRAPH_MEMORY, NoSecondDerivativeError, autocast_devices
 from hessian.operators.hessian import HessianOperator
-from hessian.operators.preconditioned import PreconditionedOperator
-from hessian.preconditioner import inverse
 from hessian.problem import LossFn, Problem
-from hessian.results import StableLR
+from hessian.results import EigenResult, StableLR
+from hessian.sharpest import sharpness_by_parameter
 from hessian.solvers.lanczos import lanczos
-from hessian.vectors import flatten
 
 PRE_ROLL = 16  # squared gradients averaged before Adam's P is read; fewer leave chance zeros in it that look like sharp directions
+FIRST_STEP_HVPS = 12  # the step-0 preconditioner is wildly uneven, so its sharpness is only asked for roughly
+INACCURATE = 0.1  # relative error of a finite difference beyond which it is doubted
+
+Method = Literal["auto", "autograd", "finite_difference"]
+Along = Literal["hessian", "update"]
 
 
 def stable_lr(
@@ -39,146 +48,233 @@ def stable_lr(
     tol: float = 0.01,
     seed: int = 0,
     max_hvps: int = 60,
+    method: Method = "auto",
+    along: Along = "hessian",
+    graph_memory: int = GRAPH_MEMORY,
     device: torch.device | str | None = None,
 ) -> StableLR:
     """Largest LR at which the optimizer does not diverge on the quadratic that the loss is at the current weights.
 
     ``c / sharpness``, where ``c`` is the optimizer's (2 for gradient descent, 3.8 for momentum 0.9, 38 for Adam on its preconditioned
-    Hessian) and sharpness the most positive eigenvalue of the Hessian over ``num_batches`` batches. It says when the *first* steps
+    Hessian) and sharpness the most positive eigenvalue of the Hessian over ``num_batches`` batches; or, if it is less, the LR at
+    which the disagreement of those batches about the curvature lets the iterate grow in mean square. It says when the *first* steps
     break, without warm-up; it is not the best LR. An adaptive optimizer without history is first run for 16 steps at LR zero, so that
     its preconditioner is not that of a single batch. Nothing is left changed (see ``preserve``).
 
     Args:
         model: The model as it will be trained, in train or eval mode as it stands.
-        optimizer: SGD, Adam, AdamW, RMSprop, or one registered with ``stability_limit``. Its param groups keep their LR ratio.
+        optimizer: Any that has a limit (docs/formulas.md), or one registered with ``stability_limit``. Param groups keep their ratio.
         data: Batches that can be read more than once, or a function that returns one.
         criterion: ``criterion(model(inputs), target)``.
         loss_fn: ``loss_fn(model, batch) -> scalar``, in its place.
-        num_batches: Batches to average the Hessian over; memory holds one graph for each.
+        num_batches: Batches to average the Hessian over.
         tol: Relative accuracy of the sharpness.
         seed: Of the data order and the start vector.
         max_hvps: Most Hessian-vector products to make.
+        method: ``"autograd"``, ``"finite_difference"``, or ``"auto"``: the second only where the model has no second derivative.
+        along: ``"update"`` measures along the optimizer's next update only: the LR at which a step stops lowering the loss. It suits
+            every optimizer, also those whose step does not shrink with the gradient (Lion, Muon), and is an upper bound for others.
+        graph_memory: Bytes of graphs to keep; batches beyond it are run again for every product.
         device: Where batches are moved; None leaves them.
 
     Raises:
         ValueError, TypeError: If an argument cannot be right; nothing has moved yet.
-        CurvatureError: If the optimizer has no known limit, the model no second derivative, or the loss no upward curvature.
+        CurvatureError: If the optimizer has no known limit, or the loss no upward curvature.
     """
     problem = Problem(model, optimizer, data, criterion, loss_fn=loss_fn, device=device)
-    settings = CurvatureSettings(
-        num_batches=positive_int("num_batches", num_batches),
-        tol=positive_float("tol", tol),
-        seed=whole_number("seed", seed),
-        max_hvps=positive_int("max_hvps", max_hvps, least=2),
-    )
-    with problem.preserved():
+    settings = CurvatureSettings(num_batches, tol, seed, max_hvps, method, along, graph_memory)
+    with problem.preserved() as snapshot:
         problem.seed(settings.seed)
         problem.check_first_loss()
+        snapshot.restore()
         return measure_limit(problem, settings)
 
 
 @dataclass(frozen=True)
 class CurvatureSettings:
-    """How to measure: see ``stable_lr``."""
+    """How to measure: see ``stable_lr``; checked when made."""
 
     num_batches: int = 4
     tol: float = 0.01
     seed: int = 0
     max_hvps: int = 60
+    method: Method = "auto"
+    along: Along = "hessian"
+    graph_memory: int = GRAPH_MEMORY
+    first_step: bool = True
+
+    def __post_init__(self) -> None:
+        positive_int("num_batches", self.num_batches)
+        positive_float("tol", self.tol)
+        whole_number("seed", self.seed)
+        positive_int("max_hvps", self.max_hvps, least=2)
+        whole_number("graph_memory", self.graph_memory)
+        if self.method not in ("auto", "autograd", "finite_difference"):
+            raise BadArgument(f"method={self.method!r} is unknown; choose 'auto', 'autograd' or 'finite_difference'.")
+        if self.along not in ("hessian", "update"):
+            raise BadArgument(f"along={self.along!r} is unknown; choose 'hessian' or 'update'.")
 
 
 def measure_limit(problem: Problem, settings: CurvatureSettings) -> StableLR:
-    """The measurement itself, inside ``preserved``: the optimizer's state moves here."""
-    limits = limits_of(problem.optimizer)
-    ratios = lr_ratios(problem.optimizer)
-    problem.seed(settings.seed)
-    steps = pre_roll(problem, limits)
-    problem.seed(settings.seed)
-    batches = problem.batches.take(settings.num_batches)
-    operator = HessianOperator(problem, batches)
-    view = OptimizerView(problem, limits, ratios)
-    top = lanczos(view.operator(operator), tol=settings.tol, max_iter=settings.max_hvps, seed=settings.seed)
+    """The measurement itself, inside ``preserved``: the optimizer's state moves here. Falls back to finite differences by itself."""
+    if settings.method != "auto":
+        return measure(problem, settings)
+    try:
+        return measure(problem, replace(settings, method="autograd"))
+    except NoSecondDerivativeError:
+        return measure(problem, replace(settings, method="finite_difference"))
+
+
+def measure(problem: Problem, settings: CurvatureSettings) -> StableLR:
+    """With one method."""
+    if settings.along == "update":
+        return measure_along_update(problem, settings)
+    first, geometry, steps = prepare_geometry(problem, settings)
+    batches = read_batches(problem, settings)
+    operator = make_operator(problem, batches, settings)  # after the pre-roll: stepping, even at LR zero, invalidates kept graphs
+    top = top_eigenvalue(geometry.around(operator), settings)
+    rough = replace(settings, max_hvps=FIRST_STEP_HVPS)
+    first_lr = None if first is None else first.max_lr(float(top_eigenvalue(first.around(operator), rough).values[0]))
     sharpness = float(top.values[0])
-    if not sharpness > 0:
-        raise CurvatureError(
-            f"the loss curves upward in no direction here (most positive eigenvalue {sharpness:.3g}), so curvature sets no limit; "
-            "use lrfinder.range_test."
-        )
+    curvature_lr = geometry.max_lr(sharpness)
+    noise_lr = batch_noise_lr(operator, geometry, top.vectors[:, 0], batches)
     return StableLR(
-        lr=view.numerator / (sharpness + view.shift),
+        lr=min(curvature_lr, noise_lr or math.inf),
+        curvature_lr=curvature_lr,
+        noise_lr=noise_lr,
+        first_step_lr=first_lr,
         sharpness=sharpness,
         residual=float(top.residuals[0]),
+        bound=top.bound,
         converged=top.converged,
-        hvps=top.hvps,
+        hvps=operator.products,
         gradients=steps + len(batches),
-        formula=view.formula,
-        preconditioned=any(limit.preconditioner is not None for limit in limits),
-        mode="train" if problem.model.training else "eval",
-        num_batches=len(batches),
-        batch_size=batch_size(batches[0]),
-        tol=settings.tol,
-        seed=settings.seed,
-        model=type(problem.model).__name__,
-        optimizer=describe_optimizer(problem.optimizer),
+        formula=geometry.formula,
+        preconditioned=geometry.limit.preconditioner is not None,
+        by_parameter=sharpness_by_parameter(operator.names, operator.parameters, top.vectors[:, 0]),
+        doubts=tuple(doubts_of(problem, operator, top, batches)),
+        **circumstances(problem, settings, batches),
     )
 
 
-def pre_roll(problem: Problem, limits: list[StabilityLimit]) -> int:
-    """Real steps at LR zero, so that a young adaptive optimizer knows the size of its gradients. Returns how many."""
+def prepare_geometry(problem: Problem, settings: CurvatureSettings) -> tuple[OptimizerGeometry | None, OptimizerGeometry, int]:
+    """The optimizer's geometry after one step, if it has made none yet; the steady one; and the steps made for them at LR zero."""
+    limits, ratios = limits_of(problem.optimizer), lr_ratios(problem.optimizer)
     if all(limit.preconditioner is None for limit in limits):
+        return None, OptimizerGeometry(problem, limits, ratios), 0
+    first, steps = None, 0
+    if optimizer_age(problem.optimizer) == 0 and settings.first_step:
+        steps = pre_roll(problem, settings, 1)
+        first = OptimizerGeometry(problem, limits_of(problem.optimizer), ratios)
+    steps += pre_roll(problem, settings, PRE_ROLL - optimizer_age(problem.optimizer))
+    return first, OptimizerGeometry(problem, limits_of(problem.optimizer), ratios), steps
+
+
+def circumstances(problem: Problem, settings: CurvatureSettings, batches: Sequence[Any]) -> dict[str, Any]:
+    """Fields that say what was measured and how."""
+    return {
+        "method": settings.method,
+        "along": settings.along,
+        "mode": "train" if problem.model.training else "eval",
+        "num_batches": len(batches),
+        "batch_size": batch_size(batches[0]),
+        "tol": settings.tol,
+        "seed": settings.seed,
+        "model": type(problem.model).__name__,
+        "optimizer": describe_optimizer(problem.optimizer),
+    }
+
+
+def measure_along_update(problem: Problem, settings: CurvatureSettings) -> StableLR:
+    """The descent limit along the optimizer's real next update: ``2 / sharpness`` with the curvature ``u'Hu / -g'u``."""
+    batches = read_batches(problem, settings)
+    operator = make_operator(problem, batches, settings)
+    problem.seed(settings.seed)
+    update = update_direction(problem, batches[0])
+    lr = descent_limit(operator, operator.start_hint(), update)
+    return StableLR(
+        lr=lr,
+        curvature_lr=lr,
+        noise_lr=None,
+        first_step_lr=None,
+        sharpness=2 / lr,
+        residual=0.0,
+        bound=math.nan,
+        converged=True,
+        hvps=operator.products,
+        gradients=1 + len(batches),
+        formula="2 / (curvature along the update)",
+        preconditioned=False,
+        by_parameter=sharpness_by_parameter(operator.names, operator.parameters, update),
+        doubts=tuple(doubts_of(problem, operator, None, batches)),
+        **circumstances(problem, settings, batches),
+    )
+
+
+def read_batches(problem: Problem, settings: CurvatureSettings) -> list[Any]:
+    """The batches to measure on."""
+    problem.seed(settings.seed)
+    return problem.batches.take(settings.num_batches)
+
+
+def make_operator(problem: Problem, batches: Sequence[Any], settings: CurvatureSettings) -> HessianOperator | FiniteDifferenceOperator:
+    """The Hessian by the chosen method."""
+    if settings.method == "finite_difference":
+        return FiniteDifferenceOperator(problem, batches)
+    return HessianOperator(problem, batches, graph_memory=settings.graph_memory)
+
+
+def top_eigenvalue(operator: Any, settings: CurvatureSettings) -> EigenResult:
+    """The most positive eigenvalue; refuses one that is not positive."""
+    top = lanczos(operator, tol=settings.tol, max_iter=settings.max_hvps, seed=settings.seed)
+    if not top.values[0] > 0:
+        raise CurvatureError(
+            f"the loss curves upward in no direction here (most positive eigenvalue {top.values[0]:.3g}), so curvature sets no limit; "
+            "use lrfinder.range_test."
+        )
+    return top
+
+
+def batch_noise_lr(operator: Any, geometry: OptimizerGeometry, direction: Tensor, batches: Sequence[Any]) -> float | None:
+    """The mini-batch limit along the sharpest direction; None where it cannot be told."""
+    limit = geometry.limit
+    if len(batches) < 2 or limit.momentum is None or not isinstance(operator, HessianOperator):
+        return None
+    curvature, variance = curvature_variance(operator, direction, geometry.scale)
+    if not curvature > 0:
+        return None
+    return noise_limit(curvature, variance, momentum=limit.momentum, averaged=limit.averaged)
+
+
+def pre_roll(problem: Problem, settings: CurvatureSettings, steps: int) -> int:
+    """Real steps at LR zero, so that a young adaptive optimizer knows the size of its gradients. Returns how many."""
+    if steps <= 0:
         return 0
-    missing = PRE_ROLL - optimizer_age(problem.optimizer)
-    set_lr(problem.optimizer, 0.0, lr_ratios(problem.optimizer))
-    for batch in islice(problem.batches, max(0, missing)):
+    problem.seed(settings.seed)
+    set_lr(problem.optimizer, 0.0, [0.0] * len(problem.optimizer.param_groups))
+    for batch in islice(problem.batches, steps):
         problem.optimizer.zero_grad()
         problem.loss(batch).backward()  # type: ignore[no-untyped-call]
         problem.optimizer.step()
     problem.optimizer.zero_grad()
-    return max(0, missing)
+    return steps
 
 
-def optimizer_age(optimizer: Any) -> int:
-    """Steps the optimizer has made."""
-    return max((int(state.get("step", 0)) for state in optimizer.state.values()), default=0)
-
-
-class OptimizerView:
-    """The Hessian in the optimizer's geometry, all param groups in one matrix whose top eigenvalue sets the LR.
-
-    An oscillation of period two stops shrinking when ``lr * lambda_max(M) = 2`` with
-    ``M = (G R / P)^1/2 (H + L2) (G R / P)^1/2 + R D``: per parameter ``G`` is the optimizer's gain, ``R`` the LR ratio, ``P`` the
-    preconditioner, ``L2`` and ``D`` the two kinds of weight decay (docs/formulas.md#param-groups). Everything is given relative to
-    the largest group, so that with one group the eigenvalue is the plain (preconditioned) sharpness.
-    """
-
-    def __init__(self, problem: Problem, limits: list[StabilityLimit], ratios: list[float]) -> None:
-        groups = problem.optimizer.param_groups
-        self.numerator = limits[ratios.index(1.0)].numerator
-        places = {id(parameter): index for index, group in enumerate(groups) for parameter in group["params"]}
-        scales, inners, outers = [], [], []
-        for parameter in problem.parameters.values():
-            index = places[id(parameter)]
-            limit, ratio = limits[index], ratios[index]
-            weight = torch.full_like(parameter, ratio * self.numerator / limit.numerator, requires_grad=False)
-            if limit.preconditioner is not None:
-                weight *= inverse(limit.preconditioner, groups[index], problem.optimizer.state[parameter], weight)
-            scales.append(weight.sqrt())
-            inners.append(torch.full_like(weight, limit.l2))
-            outers.append(torch.full_like(weight, ratio * limit.decoupled * self.numerator / 2))
-        self.scale, self.inner, outer = flatten(scales), flatten(inners), flatten(outers)
-        self.shift = float(outer.min())  # a common shift is added to the eigenvalue instead: the sharpness stays without it
-        self.outer = outer - self.shift
-        self.formula = formula(self.numerator, self.shift)
-
-    def operator(self, hessian: CurvatureOperator) -> CurvatureOperator:
-        """``M`` around a Hessian; the Hessian itself where nothing scales or shifts it."""
-        inner = self.inner if bool(self.inner.any()) else None
-        outer = self.outer if bool(self.outer.any()) else None
-        if inner is None and outer is None and bool((self.scale == 1).all()):
-            return hessian
-        return PreconditionedOperator(hessian, self.scale, inner, outer)
-
-
-def formula(numerator: float, shift: float) -> str:
-    """The limit in words, with its numbers."""
-    return f"{numerator:.3g} / sharpness" if shift == 0 else f"{numerator:.3g} / (sharpness + {shift:.2g})"
+def doubts_of(problem: Problem, operator: Any, top: EigenResult | None, batches: Sequence[Any]) -> list[CurvatureDoubt]:
+    """What is doubtful about a measurement."""
+    doubts = []
+    if top is not None and not top.converged:
+        doubts.append(CurvatureDoubt.NOT_CONVERGED)
+    if isinstance(operator, FiniteDifferenceOperator):
+        doubts.append(CurvatureDoubt.FINITE_DIFFERENCE)
+        if operator.relative_error(operator.start_hint() if top is None else top.vectors[:, 0]) > INACCURATE:
+            doubts.append(CurvatureDoubt.INACCURATE)
+    elif operator.graphs.recomputed:
+        doubts.append(CurvatureDoubt.RECOMPUTED)
+    if autocast_devices():
+        doubts.append(CurvatureDoubt.AUTOCAST)
+    if operator.like.dtype in (torch.float16, torch.bfloat16):
+        doubts.append(CurvatureDoubt.LOW_PRECISION)
+    if len(batches) == 1:
+        doubts.append(CurvatureDoubt.NO_NOISE)
+    return doubts

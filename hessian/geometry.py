@@ -1,0 +1,71 @@
+"""The Hessian as the optimizer sees it, all param groups in one matrix whose top eigenvalue sets the LR."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from hessian.limits import StabilityLimit
+from hessian.operators.base import CurvatureOperator
+from hessian.operators.preconditioned import PreconditionedOperator
+from hessian.preconditioner import inverse
+from hessian.problem import Problem
+from hessian.vectors import flatten
+
+
+class OptimizerGeometry:
+    """Scales and shifts around the Hessian that turn its top eigenvalue into a limit.
+
+    An oscillation of period two stops shrinking when ``lr * lambda_max(M) = 2`` with
+    ``M = (G R / P)^1/2 (H + L2) (G R / P)^1/2 + R D``: per parameter ``G`` is the optimizer's gain, ``R`` the LR ratio, ``P`` the
+    preconditioner, ``L2`` and ``D`` the two kinds of weight decay (docs/formulas.md#param-groups). Everything is given relative to
+    the largest group, so that with one group the eigenvalue is the plain (preconditioned) sharpness.
+
+    Attributes:
+        numerator: ``c`` of the largest group: ``lr = c / (eigenvalue + shift)``.
+        shift: Decoupled weight decay that all groups share.
+        scale: Diagonal of ``(G R / P)^1/2``, shape ``(n,)``.
+    """
+
+    def __init__(self, problem: Problem, limits: list[StabilityLimit], ratios: list[float]) -> None:
+        groups = problem.optimizer.param_groups
+        self.limit = limits[ratios.index(1.0)]
+        self.numerator = self.limit.numerator
+        places = {id(parameter): index for index, group in enumerate(groups) for parameter in group["params"]}
+        scales, inners, outers = [], [], []
+        for parameter in problem.parameters.values():
+            index = places[id(parameter)]
+            limit, ratio = limits[index], ratios[index]
+            weight = torch.full_like(parameter, ratio * self.numerator / limit.numerator, requires_grad=False)
+            if limit.preconditioner is not None:
+                weight *= inverse(limit.preconditioner, groups[index], problem.optimizer.state[parameter], weight_of(parameter))
+            scales.append(weight.sqrt())
+            inners.append(torch.full_like(weight, limit.l2))
+            outers.append(torch.full_like(weight, ratio * limit.decoupled * self.numerator / 2))
+        self.scale, self.inner, outer = flatten(scales), flatten(inners), flatten(outers)
+        self.shift = float(outer.min())  # a common shift is added to the eigenvalue instead: the sharpness stays without it
+        self.outer = outer - self.shift
+
+    def around(self, hessian: CurvatureOperator) -> CurvatureOperator:
+        """``M`` around a Hessian; the Hessian itself where nothing scales or shifts it."""
+        inner = self.inner if bool(self.inner.any()) else None
+        outer = self.outer if bool(self.outer.any()) else None
+        if inner is None and outer is None and bool((self.scale == 1).all()):
+            return hessian
+        return PreconditionedOperator(hessian, self.scale, inner, outer)
+
+    def max_lr(self, eigenvalue: float) -> float:
+        """The limit for the largest group."""
+        return self.numerator / (eigenvalue + self.shift)
+
+    @property
+    def formula(self) -> str:
+        """The limit in words, with its numbers."""
+        return f"{self.numerator:.3g} / sharpness" if self.shift == 0 else f"{self.numerator:.3g} / (sharpness + {self.shift:.2g})"
+
+
+def weight_of(parameter: Any) -> torch.Tensor:
+    """The values of a parameter, without its graph."""
+    values: torch.Tensor = parameter.detach()
+    return values

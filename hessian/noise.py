@@ -1,0 +1,96 @@
+"""Mini-batch limits: how the batches disagree about the curvature, and what that allows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from hessian.errors import BadArgument
+from hessian.operators.hessian import HessianOperator
+from hessian.results import Estimate
+from hessian.vectors import dot
+
+
+def batch_sharpness(op: HessianOperator) -> Estimate:
+    """``E_B[g_B' H_B g_B / |g_B|^2]``: the curvature of each batch along its own gradient, averaged over batches.
+
+    For SGD without momentum it settles at ``2 / lr`` (Andreyev and Beneventano 2024, arXiv:2412.20553). Before training it is a
+    number about the gradient's direction, not a safe limit.
+
+    Args:
+        op: The Hessian over at least two batches.
+
+    Returns:
+        The mean with its standard error over the batches.
+    """
+    need_batches(op)
+    before = op.products
+    values = []
+    for (gradient, _), flat in zip(op.graphs, op.batch_gradients(), strict=True):
+        length = dot(flat, flat)
+        if length > 0:
+            values.append(dot(op.differentiate(gradient, flat), flat) / length)
+    op.products += 1
+    return mean_estimate(values, op.products - before)
+
+
+def mean_estimate(values: Sequence[float], hvps: int) -> Estimate:
+    """Mean and its standard error."""
+    count = len(values)
+    mean = sum(values) / count if count else math.nan
+    error = math.sqrt(sum((value - mean) ** 2 for value in values) / (count - 1) / count) if count > 1 else math.nan
+    return Estimate(value=mean, error=error, hvps=hvps)
+
+
+def curvature_variance(op: HessianOperator, direction: Tensor, scale: Tensor | None = None) -> tuple[float, float]:
+    """Curvature along a unit direction, and the variance of one batch's curvature product about it.
+
+    ``a = v' H v`` and ``s = E |H_B v - H v|^2`` (unbiased over the batches at hand). Where the optimizer has a preconditioner,
+    ``scale`` is the diagonal of ``S`` and everything is meant for ``S H S``.
+
+    Args:
+        op: The Hessian over at least two batches.
+        direction: ``v``, unit length, shape ``(n,)``.
+        scale: ``S``, shape ``(n,)``, or None.
+    """
+    need_batches(op)
+    moved = direction if scale is None else scale * direction
+    products = [product if scale is None else scale * product for product in op.batch_products(moved)]
+    mean = torch.stack(products).mean(dim=0)
+    spread = sum(dot(product - mean, product - mean) for product in products) / (len(products) - 1)
+    return dot(mean, direction), spread
+
+
+def noise_limit(curvature: float, variance: float, *, momentum: float = 0.0, averaged: bool = False) -> float:
+    """Largest LR at which SGD stays stable in mean square along a direction whose curvature differs from batch to batch.
+
+    ``1 / lr = a / (2 (1 + mu)) + v / (2 (1 - mu) a)``. Without momentum this is the linear stability of Wu, Ma and E 2018 (section 3);
+    for heavy ball it is derived in docs/formulas.md#batch-noise. Large batches (``v -> 0``) give ``2 (1 + mu) / a``, noise alone
+    ``2 (1 - mu) a / v``.
+
+    Args:
+        curvature: ``a``, > 0.
+        variance: ``v`` of a single batch's curvature about ``a``.
+        momentum: ``mu``, in [0, 1).
+        averaged: Whether the momentum averages (Adam's, or ``dampening`` equal to ``momentum``): the LR is then ``1 / (1 - mu)`` larger.
+
+    Raises:
+        ValueError: If the curvature is not positive.
+
+    Example:
+        >>> round(noise_limit(10.0, 0.0, momentum=0.9), 3), round(noise_limit(10.0, 100.0), 3)
+        (0.38, 0.1)
+    """
+    if not curvature > 0:
+        raise ValueError(f"curvature={curvature:g} is not positive, so there is no limit.")
+    inverse = curvature / (2 * (1 + momentum)) + variance / (2 * (1 - momentum) * curvature)
+    return 1 / inverse / ((1 - momentum) if averaged else 1.0)
+
+
+def need_batches(op: HessianOperator) -> None:
+    """Refuse a single batch, which disagrees with nobody."""
+    if len(op.graphs.batches) < 2:
+        raise BadArgument("batch noise needs an operator over at least 2 batches, but this one has 1; pass more batches.")

@@ -1,0 +1,149 @@
+"""The generalized Gauss-Newton matrix: the part of the Hessian that a linear model would have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hessian.errors import BadArgument
+from hessian.operators.base import CurvatureOperator
+from hessian.operators.graphs import GRAPH_MEMORY, BatchGraphs, second_derivative
+from hessian.operators.hessian import check_batches, choose_parameters
+from hessian.problem import PairLoss, Problem
+from hessian.vectors import flatten, unflatten
+
+OutputHessian = Callable[[Tensor], Tensor]
+
+
+class GGNOperator(CurvatureOperator):
+    """``G v = J^T H_out J v`` of the mean loss over ``batches``: ``J`` the model's Jacobian, ``H_out`` the loss's Hessian in its outputs.
+
+    Positive semi-definite wherever the loss is convex in the outputs, and close to the Hessian once a model fits (Schraudolph 2002;
+    Martens 2010). One Jacobian-vector product and one vector-Jacobian product through the kept graph; ``H_out`` is closed-form for
+    cross-entropy and mean squared error, so nothing of size outputs x outputs is ever made, and autograd's otherwise.
+
+    Args:
+        problem: A problem with ``criterion``: the split into model and loss must be known.
+        batches: The batches, already on the model's device.
+        parameters: Names of the coordinates; None takes all that are trained.
+        graph_memory: Bytes of graphs to keep; see ``HessianOperator``.
+
+    Raises:
+        BadArgument: If the problem was made with ``loss_fn`` or with neither.
+        CurvatureError: If an operation in the model has no second derivative.
+    """
+
+    def __init__(
+        self, problem: Problem, batches: Sequence[Any], *, parameters: Iterable[str] | None = None, graph_memory: int = GRAPH_MEMORY
+    ) -> None:
+        if not isinstance(problem.loss_fn, PairLoss):
+            raise BadArgument("GGNOperator needs criterion(model(x), y) to split the model from its loss; pass criterion, not loss_fn.")
+        named = choose_parameters(problem, parameters)
+        check_batches(batches)
+        self.names = list(named)
+        self.parameters = list(named.values())
+        super().__init__(sum(parameter.numel() for parameter in self.parameters), self.parameters[0].detach())
+        self.problem = problem
+        self.criterion = problem.loss_fn.criterion
+        self.graphs = BatchGraphs(problem, batches, self._linearize, graph_memory)
+
+    def _linearize(self, batch: Any) -> Linearization:
+        inputs, target = batch
+        with torch.enable_grad():
+            outputs = self.problem.model(inputs)
+            if not isinstance(outputs, Tensor):
+                raise BadArgument(f"the model returned a {type(outputs).__name__}, not a tensor; GGNOperator needs one output tensor.")
+            # d/du <u, J v> is J v: differentiating the backward pass in its own input gives the forward derivative.
+            dummy = torch.zeros_like(outputs, requires_grad=True)
+            pulled = torch.autograd.grad(outputs, self.parameters, dummy, create_graph=True, allow_unused=True, materialize_grads=True)
+        return Linearization(outputs, dummy, list(pulled), output_hessian(self.criterion, outputs, target))
+
+    def _product(self, vector: Tensor) -> Tensor:
+        total = torch.zeros_like(vector)
+        for linear, share in self.graphs:
+            total += share * self._pull(linear, linear.hessian(self._push(linear, vector)))
+        return total
+
+    def _push(self, linear: Linearization, vector: Tensor) -> Tensor:
+        """``J v``."""
+        parts = unflatten(vector, self.parameters)
+        live = [(entry, part) for entry, part in zip(linear.pulled, parts, strict=True) if entry.requires_grad]
+        if not live:
+            return torch.zeros_like(linear.outputs)
+        entries, directions = zip(*live, strict=True)
+        with second_derivative():
+            return torch.autograd.grad(entries, linear.dummy, directions, retain_graph=True, allow_unused=True, materialize_grads=True)[0]
+
+    def _pull(self, linear: Linearization, outputs: Tensor) -> Tensor:
+        """``J^T u``."""
+        entries = torch.autograd.grad(
+            linear.outputs, self.parameters, outputs, retain_graph=True, allow_unused=True, materialize_grads=True
+        )
+        return flatten(entries)
+
+
+@dataclass
+class Linearization:
+    """A model's outputs on one batch, ready for products with its Jacobian from both sides."""
+
+    outputs: Tensor
+    dummy: Tensor
+    pulled: list[Tensor]
+    hessian: OutputHessian
+
+
+def output_hessian(criterion: Any, outputs: Tensor, target: Tensor) -> OutputHessian:
+    """``u -> H_out u`` for one batch."""
+    if is_cross_entropy(criterion) and not target.is_floating_point():
+        return cross_entropy_hessian(criterion, outputs.detach(), target)
+    if is_mean_squared_error(criterion):
+        scale = 2.0 / (outputs.numel() if getattr(criterion, "reduction", "mean") == "mean" else 1)
+        return lambda u: scale * u
+    return autograd_hessian(criterion, outputs.detach(), target)
+
+
+def is_cross_entropy(criterion: Any) -> bool:
+    """Cross-entropy without class weights, in either of torch's forms. Label smoothing does not change its Hessian."""
+    if criterion is F.cross_entropy:
+        return True
+    return type(criterion) is nn.CrossEntropyLoss and criterion.weight is None and criterion.reduction in ("mean", "sum")
+
+
+def is_mean_squared_error(criterion: Any) -> bool:
+    """Mean (or summed) squared error, in either of torch's forms."""
+    return criterion is F.mse_loss or (type(criterion) is nn.MSELoss and criterion.reduction in ("mean", "sum"))
+
+
+def cross_entropy_hessian(criterion: Any, outputs: Tensor, target: Tensor) -> OutputHessian:
+    """``(diag(p) - p p^T) u`` for every target that counts; classes lie along dimension 1 (0 without a batch)."""
+    classes = 1 if outputs.ndim > 1 else 0
+    ignore = getattr(criterion, "ignore_index", -100)
+    counted = (target != ignore).unsqueeze(classes)
+    scale = 1.0 / max(int(counted.sum()), 1) if getattr(criterion, "reduction", "mean") == "mean" else 1.0
+    weights = outputs.softmax(classes) * counted * scale
+
+    def product(u: Tensor) -> Tensor:
+        weighted = weights * u
+        return weighted - outputs.softmax(classes) * weighted.sum(classes, keepdim=True)
+
+    return product
+
+
+def autograd_hessian(criterion: Any, outputs: Tensor, target: Tensor) -> OutputHessian:
+    """The loss's own second derivative in the outputs."""
+    leaf = outputs.requires_grad_()
+    with torch.enable_grad():
+        (gradient,) = torch.autograd.grad(criterion(leaf, target), leaf, create_graph=True)
+
+    def product(u: Tensor) -> Tensor:
+        if not gradient.requires_grad:
+            return torch.zeros_like(u)
+        with second_derivative():
+            return torch.autograd.grad(gradient, leaf, u, retain_graph=True, allow_unused=True, materialize_grads=True)[0]
+
+    return product

@@ -1,0 +1,151 @@
+"""Twice-differentiable gradients of batches: kept while they fit a memory budget, recomputed with the same random numbers beyond."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from hessian.batches import batch_size
+from hessian.errors import CurvatureError
+from hessian.problem import Problem
+from hessian.snapshot import keep_random_state, keep_tensors
+
+GRAPH_MEMORY = 2**30  # bytes of graphs kept by default: four batches of most small models, one of a large one
+
+Graph = Any  # whatever a build function returns: tensors whose graphs hold the memory
+
+
+@dataclass
+class BatchGraphs:
+    """One differentiable graph a batch, in order, with the batch's share of the samples.
+
+    Dropout masks and batch statistics are the same whenever a graph is recomputed: every batch has its own saved generator state.
+
+    Args:
+        problem: Model and loss.
+        batches: The batches.
+        build: ``build(batch)`` makes the graph.
+        memory: Bytes of graphs to keep; the first is always kept.
+    """
+
+    problem: Problem
+    batches: Sequence[Any]
+    build: Callable[[Any], Graph]
+    memory: int = GRAPH_MEMORY
+
+    def __post_init__(self) -> None:
+        sizes = [batch_size(batch) or 1 for batch in self.batches]
+        self.shares = [size / sum(sizes) for size in sizes]
+        self.kept: list[Graph | None] = []
+        self.recomputed = 0
+        self._buffers = [buffer for module in self.problem.modules for buffer in module.buffers()]
+        self._random: list[Callable[[], None]] = []
+        used, largest = 0, 0
+        for batch in self.batches:
+            self._random.append(keep_random_state())
+            fits = not self.kept or used + largest <= self.memory
+            graph, size = self._make(batch, count=len(self.batches) > 1 and fits) if fits else (None, 0)
+            used, largest = used + size, max(largest, size)
+            self.kept.append(graph)
+            if graph is None:
+                self._advance_random(batch)
+
+    def _advance_random(self, batch: Any) -> None:
+        """Draw what a forward pass draws, so that later batches see the numbers they would see if all graphs were kept."""
+        with torch.no_grad(), self._same_buffers(), differentiable_twice(self.problem.modules):
+            self.problem.loss(batch)
+
+    def __iter__(self) -> Iterator[tuple[Graph, float]]:
+        """Every graph with its share; one that was not kept is freed when the next is asked for."""
+        for index, batch in enumerate(self.batches):
+            graph = self.kept[index]
+            if graph is None:
+                graph = self._again(index, batch)
+            yield graph, self.shares[index]
+
+    def _again(self, index: int, batch: Any) -> Graph:
+        restore = keep_random_state()
+        self._random[index]()
+        try:
+            self.recomputed += 1
+            return self._make(batch, count=False)[0]
+        finally:
+            restore()
+
+    def _make(self, batch: Any, *, count: bool) -> tuple[Graph, int]:
+        with ExitStack() as stack:
+            sizes = stack.enter_context(counting_saved_bytes()) if count else {}
+            stack.enter_context(self._same_buffers())
+            stack.enter_context(differentiable_twice(self.problem.modules))
+            stack.enter_context(second_derivative())
+            graph = self.build(batch)
+        return graph, sum(sizes.values())
+
+    @contextmanager
+    def _same_buffers(self) -> Iterator[None]:
+        """Running statistics are as before afterwards; ``.data`` is written, so graphs that saved them stay valid."""
+        restore = keep_tensors(self._buffers)
+        try:
+            yield
+        finally:
+            restore()
+
+
+@contextmanager
+def counting_saved_bytes() -> Iterator[dict[int, int]]:
+    """Bytes that autograd saves for the backward passes, by storage: what keeping the graph costs."""
+    sizes: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        sizes[storage.data_ptr()] = storage.nbytes()
+        return tensor.detach()  # the tensor itself would keep its own graph alive for ever
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        yield sizes
+
+
+@contextmanager
+def differentiable_twice(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Run a forward pass through kernels that have a second derivative, in full precision.
+
+    Fused attention, compiled graphs and cuDNN's recurrent layers have none; products of bfloat16 activations would be noise.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        stack.enter_context(torch.compiler.set_stance("force_eager"))
+        for kind in autocast_devices():
+            stack.enter_context(torch.autocast(kind, enabled=False))
+        if any(isinstance(layer, nn.RNNBase) for module in modules for layer in module.modules()):
+            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+        yield
+
+
+def autocast_devices() -> list[str]:
+    """Device types for which autocast is on where the caller stands."""
+    return [kind for kind in ("cpu", "cuda", "xpu", "mps") if torch.is_autocast_enabled(kind)]
+
+
+@contextmanager
+def second_derivative() -> Iterator[None]:
+    """Turn torch's ways to say "no second derivative" into one sentence."""
+    try:
+        yield
+    except RuntimeError as error:
+        text = str(error)
+        if "derivative for" in text or "is not implemented" in text or "once_differentiable" in text or "double backward" in text.lower():
+            raise NoSecondDerivativeError(
+                f"the Hessian-vector product failed: {text.splitlines()[0].rstrip('.')}. The model uses an operation without a second "
+                "derivative; pass method='finite_difference', or replace that operation by one written in plain torch."
+            ) from error
+        raise
+
+
+class NoSecondDerivativeError(CurvatureError):
+    """The model uses an operation that cannot be differentiated twice."""

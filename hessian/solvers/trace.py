@@ -1,0 +1,89 @@
+"""Sums over the whole spectrum: trace, Frobenius norm, effective rank."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hessian.checks import positive_int
+from hessian.operators.base import CurvatureOperator
+from hessian.results import Estimate
+
+
+def trace(op: CurvatureOperator, *, num_products: int = 30, seed: int = 0) -> Estimate:
+    """The trace by Hutch++ (Meyer, Musco, Musco and Woodruff 2021, arXiv:2010.09649).
+
+    A third of the products finds a subspace that holds most of the operator, a third takes its trace there exactly, a third
+    estimates the rest with random signs. For a spectrum that decays, the error falls with the number of products, not its root.
+
+    Args:
+        op: The operator, shape ``(n, n)``.
+        num_products: Products to make, at least 6; rounded down to a multiple of three.
+        seed: Of the random signs.
+
+    Returns:
+        The estimate with its standard error (that of the random part).
+    """
+    third = min(positive_int("num_products", num_products, least=6) // 3, op.size)
+    before = op.products
+    basis = orthonormal(op @ signs(op, third, seed))
+    inside = float((basis * (op @ basis)).sum(dtype=torch.float64))
+    if basis.shape[1] == op.size:
+        return Estimate(value=inside, error=0.0, hvps=op.products - before)
+    probes = signs(op, third, seed + 1)
+    probes = probes - basis @ (basis.T @ probes)
+    samples = (probes * (op @ probes)).sum(dim=0, dtype=torch.float64).cpu().numpy()
+    error = float(samples.std(ddof=1) / math.sqrt(third)) if third > 1 else math.nan
+    return Estimate(value=inside + float(samples.mean()), error=error, hvps=op.products - before)
+
+
+def frobenius_norm(op: CurvatureOperator, *, num_products: int = 10, seed: int = 0) -> Estimate:
+    """``|H|_F``, from ``E |H z|^2 = |H|_F^2`` for random signs ``z`` (Hutchinson 1990).
+
+    Args:
+        op: The operator, shape ``(n, n)``.
+        num_products: Products to make, at least 2.
+        seed: Of the random signs.
+    """
+    positive_int("num_products", num_products, least=2)
+    before = op.products
+    squares = (op @ signs(op, num_products, seed)).square().sum(dim=0, dtype=torch.float64).cpu().numpy()
+    mean, error = float(squares.mean()), float(squares.std(ddof=1) / math.sqrt(num_products))
+    norm = math.sqrt(mean)
+    return Estimate(value=norm, error=error / (2 * norm) if norm > 0 else 0.0, hvps=op.products - before)
+
+
+def effective_rank(op: CurvatureOperator, *, num_products: int = 60, seed: int = 0) -> Estimate:
+    """``(trace)^2 / |H|_F^2``: how many equal eigenvalues would give this trace and norm; for positive semi-definite operators (GGN).
+
+    Args:
+        op: The operator, shape ``(n, n)``.
+        num_products: Products to make, half for each of the two.
+        seed: Of the random signs.
+    """
+    positive_int("num_products", num_products, least=12)
+    top = trace(op, num_products=num_products // 2, seed=seed)
+    size = frobenius_norm(op, num_products=num_products // 2, seed=seed + 2)
+    if size.value == 0:
+        return Estimate(value=0.0, error=0.0, hvps=top.hvps + size.hvps)
+    rank = (top.value / size.value) ** 2
+    spread = math.hypot(2 * top.error / abs(top.value) if top.value else 0.0, 2 * size.error / size.value)
+    return Estimate(value=rank, error=rank * spread, hvps=top.hvps + size.hvps)
+
+
+def signs(op: CurvatureOperator, count: int, seed: int) -> Tensor:
+    """Random signs, shape ``(n, count)``, the same on every device."""
+    generator = torch.Generator().manual_seed(seed)
+    ones_and_zeros: Tensor = torch.randint(0, 2, (op.size, count), generator=generator)
+    return (2 * ones_and_zeros - 1).to(op.like)
+
+
+def orthonormal(matrix: Tensor) -> Tensor:
+    """An orthonormal basis of the columns; columns that add nothing are left out."""
+    basis, triangle = torch.linalg.qr(matrix)
+    diagonal = triangle.diagonal().abs()
+    kept = diagonal > diagonal.max() * np.finfo(np.float32).eps * 10
+    return basis[:, kept] if bool(kept.any()) else basis[:, :0]
