@@ -78,7 +78,7 @@ def lanczos(
         residuals = np.abs(krylov.betas[-1] * vectors[-1])
         exhausted = krylov.exhausted(values)
         errors = error_estimates(values, residuals, history, k, stop)
-        converged = bool(np.all(errors <= tol * np.abs(values[:k])))
+        converged = len(values) >= k and bool(np.all(errors <= tol * np.abs(values[:k])))
         if exhausted or krylov.steps >= max_iter or (converged and krylov.steps > k):
             break
         history.append(values)
