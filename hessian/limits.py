@@ -64,6 +64,9 @@ LIMITS: dict[type[Any], LimitFunction] = {}
 def stability_limit(*optimizers: type[Any]) -> Callable[[LimitFunction], LimitFunction]:
     """Register a function ``(param group) -> StabilityLimit`` for optimizer classes; also for your own.
 
+    Args:
+        optimizers: The classes; a subclass with its own ``step`` is another optimizer.
+
     Example:
         >>> import torch
         >>> from hessian import StabilityLimit, stability_limit

@@ -65,6 +65,7 @@ def stable_lr(
         CurvatureError: If the optimizer has no known limit, the model no second derivative, or the loss no upward curvature.
     """
     problem = Problem(model, optimizer, data, criterion, loss_fn=loss_fn, device=device)
+    problem.require_optimizer()
     settings = CurvatureSettings(
         num_batches=positive_int("num_batches", num_batches),
         tol=positive_float("tol", tol),
