@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sized
+import copy
+from collections.abc import Iterator, Mapping, MutableMapping, Sized
 from itertools import islice
 from typing import Any
 
@@ -87,8 +88,16 @@ def check_readable(data: Any, name: str) -> None:
             f"{name} is a {type(data).__name__}, which can be read only once, so your data order could not be restored; "
             "pass the DataLoader, a list of batches, or a function that returns one batch."
         )
-    if hasattr(data, "__len__") and len(data) == 0:
+    if length_of(data) == 0:
         raise BadArgument(f"{name} is empty (its length is 0); pass at least one batch.")
+
+
+def length_of(data: Any) -> int | None:
+    """Batches in one pass, None where the data does not know: a loader of a stream has a ``__len__`` that raises."""
+    try:
+        return len(data)
+    except TypeError:
+        return None
 
 
 def move(batch: Any, device: torch.device | None) -> Any:
@@ -97,6 +106,10 @@ def move(batch: Any, device: torch.device | None) -> Any:
         return batch
     if hasattr(batch, "to"):  # tensors, PackedSequence, and the batch classes of most libraries
         return batch.to(device)
+    if isinstance(batch, MutableMapping):
+        moved = copy.copy(batch)  # not type(batch)(...): a defaultdict takes other arguments
+        moved.update({key: move(value, device) for key, value in batch.items()})
+        return moved
     if isinstance(batch, Mapping):
         return type(batch)({key: move(value, device) for key, value in batch.items()})  # type: ignore[call-arg]
     if isinstance(batch, tuple) and hasattr(batch, "_fields"):

@@ -63,7 +63,7 @@ def decode_field(name: str, hint: Any, value: Any) -> Any:
     """``decode`` with the field's name in the error."""
     try:
         return decode(hint, value)
-    except (TypeError, KeyError, ValueError) as error:
+    except (TypeError, KeyError, ValueError, OverflowError) as error:
         raise ValueError(f"the field {name!r} does not hold what it should ({error})") from error
 
 

@@ -84,6 +84,9 @@ def stability_limit(*optimizers: type[Any] | str) -> Callable[[LimitFunction], L
     """Register a function ``(param group) -> StabilityLimit`` for optimizer classes, or for ``"package.Class"`` names of packages
     that need not be installed. The group also has ``"age"``, the steps the optimizer has made.
 
+    Args:
+        optimizers: The classes; a subclass with its own ``step`` is another optimizer.
+
     Example:
         >>> import torch
         >>> from hessian import StabilityLimit, stability_limit

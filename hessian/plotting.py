@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import cast
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -15,33 +15,42 @@ LIMIT_COLOUR = "#D55E00"  # vermillion of the Okabe-Ito set, told apart from its
 
 def draw_limit(limit: StableLR, ax: Axes) -> Axes:
     """A dashed line at the limit and a hatched band above it; the x axis must be the learning rate."""
-    left, right = ax.get_xlim()
-    right = max(right, limit.lr * 1.01)
-    ax.axvspan(limit.lr, right, facecolor="none", edgecolor=LIMIT_COLOUR, alpha=0.35, hatch="///", linewidth=0, zorder=0.6)
+    shade_above(limit.lr, ax, facecolor="none", edgecolor=LIMIT_COLOUR, alpha=0.35, hatch="///", zorder=0.6)
     ax.axvline(limit.lr, color=LIMIT_COLOUR, linestyle=(0, (5, 2)), linewidth=1.6, label=f"curvature limit {limit.lr:.2g}")
-    ax.set_xlim(left, right)
     return ax
+
+
+def shade_above(lr: float, ax: Axes, **style: Any) -> None:
+    """A band from ``lr`` to beyond the right end, for what is drawn later may move that; ``lr`` itself comes into sight."""
+    left, right = ax.get_xlim()
+    ax.axvspan(lr, 100 * max(lr, right), linewidth=0, **style)
+    ax.set_xlim(left, max(right, lr * (1.5 if ax.get_xscale() == "log" else 1.05)))
 
 
 def new_axes(ax: Axes | None) -> tuple[Figure, Axes]:
     """The figure and axes to draw on: the caller's, or new ones."""
     if ax is not None:
-        return cast(Figure, ax.get_figure(root=True)), ax
+        return ax.figure.canvas.figure, ax  # the outermost, where ax.figure is a SubFigure
     figure = Figure(figsize=(8.0, 4.8), layout="constrained")
     return figure, figure.add_subplot()
 
 
+def draw_legend(ax: Axes) -> None:
+    """All labels in columns below the axes, where they hide nothing."""
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, 0), borderaxespad=5, ncols=3, fontsize=8, frameon=False)
+
+
 def plot_limit(limit: StableLR, path: str | os.PathLike[str] | None, ax: Axes | None) -> Figure:
-    """The limit alone, on a logarithmic LR axis three decades wide."""
+    """The limit on an LR axis that has something on it already, or alone on a logarithmic one three decades wide."""
     figure, ax = new_axes(ax)
-    if ax.get_xscale() != "log":
+    if not ax.has_data():
         ax.set_xscale("log")
         ax.set_xlim(limit.lr / 100, limit.lr * 10)
-        ax.set_yticks([])
+        ax.yaxis.set_visible(False)
         ax.set_xlabel("learning rate")
+        ax.set_title(f"{limit.optimizer}: stable up to {limit.lr:.3g} ({limit.formula}, sharpness {limit.sharpness:.3g})", fontsize=10)
     draw_limit(limit, ax)
-    ax.set_title(f"{limit.optimizer}: stable up to {limit.lr:.3g} ({limit.formula}, sharpness {limit.sharpness:.3g})", fontsize=10)
-    ax.legend(loc="upper left")
+    draw_legend(ax)
     if path is not None:
         save_figure(figure, path)
     return figure

@@ -66,6 +66,15 @@ class Problem:
         """The loss of ``batch`` at the present weights, as the model stands (train or eval)."""
         return self.loss_fn(self.model, batch)
 
+    def require_optimizer(self) -> None:
+        """Refuse to go on without an optimizer, where its learning rate is wanted.
+
+        Raises:
+            BadType: If there is none.
+        """
+        if self.optimizer is None:
+            raise BadType("optimizer is None, so there is no learning rate to find; pass the optimizer that will train the model.")
+
     @contextmanager
     def preserved(self, *more: Any) -> Iterator[Snapshot]:
         """``preserve`` everything this problem can touch, with gradients on, whatever mode the caller is in."""
@@ -81,7 +90,11 @@ class Problem:
         seed_everything(seed, self.batches.data)
 
     def check_first_loss(self) -> Any:
-        """Run one forward pass, inside ``preserved``, and refuse a loss that no training could use. Returns the batch."""
+        """Run one forward pass, inside ``preserved``, and refuse a loss that no training could use. Returns the batch.
+
+        Raises:
+            BadArgument, BadType: If the loss is not one finite number with a gradient, or the batch lies on another device.
+        """
         batch = self.batches.take(1)[0]
         if not self._moves_itself:
             check_batch_device(batch, self.model)
@@ -98,13 +111,21 @@ def check_model(model: Any) -> None:
             raise BadArgument(f"parameter {name} has no shape yet (lazy module); run one batch through the model first.")
         if parameter.is_meta:
             raise BadArgument(f"parameter {name} is on the meta device and has no values; load the weights first.")
+        if parameter.is_inference():
+            raise BadArgument(
+                f"parameter {name} was made under torch.inference_mode, so it cannot be trained; make the model outside of it."
+            )
 
 
 def check_device(model: nn.Module, device: torch.device | str | None) -> torch.device | None:
     """The device that batches go to, if it is where the model is."""
     if device is None:
         return None
-    wanted = torch.empty(0, device=device).device  # "cuda" becomes "cuda:0", so that the two can be compared
+    try:
+        wanted = torch.empty(0, device=device).device  # "cuda" becomes "cuda:0", so that the two can be compared
+    except (RuntimeError, AssertionError) as error:  # torch asserts where it was built without CUDA
+        reason = str(error).splitlines()[0]
+        raise BadArgument(f"device={str(device)!r} cannot be used here ({reason}); pass one that this machine has.") from error
     home = next((parameter.device for parameter in model.parameters()), wanted)
     if home != wanted:
         raise BadArgument(f"device={str(device)!r}, but the model is on {home}; move the model first: model.to({str(device)!r}).")

@@ -59,6 +59,7 @@ class Result:
         return found(**decode_fields(found, fields))
 
     def to_json(self) -> str:
+        """What a ``.json`` file holds; NaN and infinity are text in it, for JSON has no number for them."""
         return json.dumps(self.to_dict(), indent=1, allow_nan=False)
 
     def __eq__(self, other: object) -> bool:
@@ -68,11 +69,19 @@ class Result:
         return hash(self.to_json())
 
     def rows(self) -> list[tuple[Any, ...]]:
-        """The table that a ``.csv`` file holds, header first."""
+        """The table that a ``.csv`` file holds, header first.
+
+        Raises:
+            BadArgument: If the result has none.
+        """
         raise BadArgument(f"a {self.kind} has no table for .csv; save it as .json.")
 
     def plot(self, path: str | os.PathLike[str] | None = None, ax: Axes | None = None) -> Figure:
-        """Draw the result, on ``ax`` if given, and write the figure to ``path`` if given."""
+        """Draw the result, on ``ax`` if given, and write the figure to ``path`` if given.
+
+        Raises:
+            BadArgument: If the result has no picture, or ``path`` ends in none of ``.png``, ``.svg`` and ``.pdf``.
+        """
         raise BadArgument(f"a {self.kind} has no picture; save it as .json.")
 
     def save(self, path: str | os.PathLike[str]) -> Path:

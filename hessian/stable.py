@@ -82,6 +82,7 @@ def stable_lr(
         CurvatureError: If the optimizer has no known limit, or the loss no upward curvature.
     """
     problem = Problem(model, optimizer, data, criterion, loss_fn=loss_fn, device=device)
+    problem.require_optimizer()
     settings = CurvatureSettings(num_batches, tol, seed, max_hvps, method, along, graph_memory)
     with problem.preserved() as snapshot:
         problem.seed(settings.seed)
@@ -226,7 +227,7 @@ def make_operator(problem: Problem, batches: Sequence[Any], settings: CurvatureS
 
 def top_eigenvalue(operator: Any, settings: CurvatureSettings) -> EigenResult:
     """The most positive eigenvalue; refuses one that is not positive."""
-    top = lanczos(operator, tol=settings.tol, max_iter=settings.max_hvps, seed=settings.seed)
+    top = lanczos(operator, tol=settings.tol, stop="gap", max_iter=settings.max_hvps, seed=settings.seed)
     if not top.values[0] > 0:
         raise CurvatureError(
             f"the loss curves upward in no direction here (most positive eigenvalue {top.values[0]:.3g}), so curvature sets no limit; "

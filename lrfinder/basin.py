@@ -10,10 +10,13 @@ import numpy as np
 from hessian.errors import NoSuggestionError
 from hessian.results import Floats
 from lrfinder.results import LRCurve
+from lrfinder.smoothing import capped, initial_count
 
 DEPTH = 0.8  # share of the total decrease that counts as "most"
 WIDEST_HALF = 1.0  # decades; where the sweep never broke, the right edge is only where it ended
-SIGNIFICANT = 3.0  # standard errors by which the loss must fall to count as falling
+SIGNIFICANT = 3.0  # standard errors by which the loss must fall; the lowest of some 25 windows does by chance in 2 % of sweeps
+ROUNDING = 1e-9  # of the loss: no fall at all
+FEWEST_STEPS = 10  # differences that the noise is taken from, at least
 FEW = 5  # points in a basin below which its edges are coarse
 
 
@@ -27,7 +30,7 @@ class Basin:
         points: Sweep points inside.
         decrease: How far the smoothed loss fell.
         noise: Standard deviation of one batch's loss around the smooth curve.
-        open_left: Whether the first point is already inside.
+        open_left: Whether the loss fell from the first point on, so that the true edge may lie below it.
         open_right: Whether the sweep ended inside without breaking.
     """
 
@@ -54,9 +57,10 @@ def find_basin(curve: LRCurve) -> Basin:
     """
     curve.check_length()
     x, loss = np.log10(curve.lrs[: curve.clean]), curve.smooth[: curve.clean]
-    lowest, noise = int(loss.argmin()), batch_noise(curve)
+    lowest = int(loss.argmin())
+    noise = batch_noise(curve, lowest)
     decrease = curve.initial - float(loss[lowest])
-    check_falls(curve, decrease, noise)
+    check_falls(curve, min(decrease, float(loss[0] - loss[lowest])), noise)  # from the first point too: a rise is no fall
     level = curve.initial - DEPTH * decrease
     first = last = lowest
     while first > 0 and loss[first - 1] <= level:
@@ -69,7 +73,7 @@ def find_basin(curve: LRCurve) -> Basin:
         points=last - first + 1,
         decrease=decrease,
         noise=noise,
-        open_left=first == 0,
+        open_left=first == 0 or falls_at_once(curve, decrease, noise),
         open_right=last == len(loss) - 1 and curve.break_lr is None,
     )
 
@@ -80,18 +84,32 @@ def crossing(x: Floats, loss: Floats, index: int, level: float) -> float:
     return float(x[index - 1] + share * (x[index] - x[index - 1]))
 
 
-def batch_noise(curve: LRCurve) -> float:
-    """Standard deviation of single losses about the trend, from neighbours' differences; the median shrugs off the blow-up."""
-    steps = np.diff(curve.losses[: curve.clean])
-    return float(np.median(np.abs(steps - np.median(steps))) * 1.4826 / math.sqrt(2))
+def batch_noise(curve: LRCurve, lowest: int) -> float:
+    """Standard deviation of single losses about the trend, from neighbours' differences up to the lowest point: what follows is blow-up.
+
+    The mean square and not a median of them: averages inherit heavy tails, which a median does not see.
+    """
+    losses = capped(curve.losses[: curve.clean], curve.num_iter)
+    return math.sqrt(float(np.mean(np.diff(losses[: max(lowest, FEWEST_STEPS) + 1]) ** 2)) / 2)
+
+
+def chance(curve: LRCurve, noise: float) -> float:
+    """How far the smoothed loss may come to lie below the initial level by chance; at least its rounding errors."""
+    half = curve.window + 1
+    variance = (2 * half**2 + 1) / (3 * half**3) + math.pi / 2 / initial_count(curve.num_iter)  # of a triangular mean, and of a median
+    return max(SIGNIFICANT * noise * math.sqrt(variance), ROUNDING * abs(curve.initial))
+
+
+def falls_at_once(curve: LRCurve, decrease: float, noise: float) -> bool:
+    """Whether the loss falls within the stretch that counts as initial by more than chance, and by a share that moves the left edge."""
+    return float(curve.smooth[0]) - curve.initial > max((1 - DEPTH) * decrease, chance(curve, noise))
 
 
 def check_falls(curve: LRCurve, decrease: float, noise: float) -> None:
-    """Refuse a curve whose fall is within the standard error of its smoothing window and of its initial level."""
-    error = noise * math.sqrt(2 / (3 * (curve.window + 1)) + 1 / max(5, curve.num_iter // 10))
-    if not decrease > SIGNIFICANT * error:
+    """Refuse a curve whose fall may be chance."""
+    if not decrease > chance(curve, noise):
         raise NoSuggestionError(
             f"the loss never falls by more than batch noise (from {curve.initial:.4g} by {max(decrease, 0):.2g}, noise {noise:.2g}); "
-            "raise end_lr, use larger batches, or check that the criterion fits this model.",
+            "widen start_lr to end_lr, use larger batches, or check that the criterion fits this model.",
             curve=curve,
         )

@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import TracebackType
 from typing import Any, NoReturn
 
 import click
 
+import hessian
+import lrfinder
 from hessian.errors import BadArgument, BadType, MeasurementError
-from lrfinder import __version__
 from lrfinder.demo import DEMOS, OPTIMIZERS
 from lrfinder.targets import Settings, accepted, call_factory, parse_settings, resolve
 
 FOUND, USER_ERROR, USAGE, NO_RESULT, INTERRUPTED = 0, 1, 2, 3, 130
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
-TABLES, IMAGES = (".json", ".csv"), (".png", ".svg", ".pdf")
+IMAGES, FORMS = (".png", ".svg", ".pdf"), {"plot": (), "stable-lr": (".json",)}  # beside images; the other commands know all
 
 EPILOG = """Exit status: 0 found, 1 your code raised an error, 2 wrong usage or target, 3 no reliable learning rate, 130 Ctrl-C."""
 
 
 def check_output(context: click.Context, parameter: click.Parameter, values: Iterable[str]) -> tuple[str, ...]:
     """Refuse an output that could not be written, before minutes are spent on measuring."""
-    known = IMAGES if context.info_name == "plot" else (*IMAGES, *TABLES)
+    known = (*IMAGES, *FORMS.get(str(context.info_name), (".json", ".csv")))
     for value in values:
         path = Path(value)
         if path.suffix.lower() not in known:
@@ -78,7 +81,7 @@ def ranging(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EPILOG)
-@click.version_option(__version__, prog_name="lrfinder")
+@click.version_option(lrfinder.__version__, prog_name="lrfinder")
 def cli() -> None:
     """Which learning rate for this PyTorch training?
 
@@ -95,7 +98,6 @@ def cli() -> None:
 @outputs
 def demo(name: str, optimizer: str | None, seed: int, budget: str, quiet: bool, outputs: tuple[str, ...]) -> None:
     """Find the learning rate of a small real training that ships with the package."""
-    import lrfinder
     from lrfinder.demo import make
 
     show(lrfinder.find_lr(**make(name, optimizer, seed), seed=seed, budget=number_or_name(budget)), quiet, outputs)
@@ -113,7 +115,7 @@ def find(target: str, pairs: tuple[str, ...], quiet: bool, outputs: tuple[str, .
     """
     if options["budget"] is not None:
         options["budget"] = number_or_name(options["budget"])
-    show(measure("find_lr", target, pairs, options), quiet, outputs)
+    show(measure("find_lr", factory_of(target), pairs, options), quiet, outputs)
 
 
 @cli.command("range-test")
@@ -124,7 +126,12 @@ def find(target: str, pairs: tuple[str, ...], quiet: bool, outputs: tuple[str, .
 @click.option("--rule", default="steepest", show_default=True, help="Rule whose suggestion --quiet prints.")
 def range_test(target: str, pairs: tuple[str, ...], quiet: bool, outputs: tuple[str, ...], rule: str, **options: Any) -> None:
     """Record loss against learning rate, with what the published rules say."""
-    curve = measure("range_test", target, pairs, options)
+    factory = factory_of(target)
+    from lrfinder.find import complete
+    from lrfinder.rules import find_rule
+
+    find_rule(rule)  # after the user's module, which may register it; before the sweep
+    curve = complete(measure("range_test", factory, pairs, options))
     show(curve, quiet, outputs, number=lambda: curve.suggest(rule))
 
 
@@ -134,7 +141,7 @@ def range_test(target: str, pairs: tuple[str, ...], quiet: bool, outputs: tuple[
 @click.option("--tol", type=float, help="Relative accuracy of the sharpness.  [default: 0.01]")
 def stable_lr(target: str, pairs: tuple[str, ...], quiet: bool, outputs: tuple[str, ...], **options: Any) -> None:
     """Measure the largest learning rate that is stable at the current weights."""
-    show(measure("stable_lr", target, pairs, options), quiet, outputs)
+    show(measure("stable_lr", factory_of(target), pairs, options), quiet, outputs)
 
 
 @cli.command()
@@ -142,8 +149,6 @@ def stable_lr(target: str, pairs: tuple[str, ...], quiet: bool, outputs: tuple[s
 @outputs
 def plot(files: tuple[str, ...], outputs: tuple[str, ...]) -> None:
     """Draw saved results (.json) on one picture."""
-    import lrfinder
-
     results = [lrfinder.load(file) for file in files]
     if not outputs:
         raise click.UsageError("plot needs -o, such as -o lr.png.")
@@ -157,26 +162,29 @@ def number_or_name(budget: str) -> str | int:
     return int(budget) if budget.lstrip("-").isdigit() else budget
 
 
-def measure(name: str, target: str, pairs: tuple[str, ...], options: Settings) -> Any:
-    """Run one measurement on what the target's factory returns; ``options`` that were given win."""
-    factory = resolve(target)
-    made = call_factory(factory, parse_settings(pairs))
-    import hessian
-    import lrfinder
+def factory_of(target: str) -> Callable[..., Any]:
+    """The user's factory. What importing it prints goes to stderr: stdout is for the result alone."""
+    with contextlib.redirect_stdout(sys.stderr):
+        return resolve(target)
 
-    functions: dict[str, Callable[..., Any]] = {
-        "find_lr": lrfinder.find_lr,
-        "range_test": lrfinder.range_test,
-        "stable_lr": hessian.stable_lr,
-    }
-    given = {key: value for key, value in options.items() if value is not None}
-    return functions[name](**accepted(functions[name], {**made, **given}, functions.values()))
+
+def measure(name: str, factory: Callable[..., Any], pairs: tuple[str, ...], options: Settings) -> Any:
+    """Run one measurement on what the factory returns; ``options`` that were given win. What user code prints goes to stderr."""
+    with contextlib.redirect_stdout(sys.stderr):
+        made = call_factory(factory, parse_settings(pairs))
+        functions: dict[str, Callable[..., Any]] = {
+            "find_lr": lrfinder.find_lr,
+            "range_test": lrfinder.range_test,
+            "stable_lr": hessian.stable_lr,
+        }
+        given = {key: value for key, value in options.items() if value is not None}
+        return functions[name](**accepted(functions[name], {**made, **given}, functions.values()))
 
 
 def show(result: Any, quiet: bool, outputs: tuple[str, ...], number: Callable[[], float] | None = None) -> None:
-    """Write the result, then print it or its number."""
-    write(result, outputs)
+    """Print the result, or its number, then write it."""
     click.echo(f"{(number or result.__float__)():.6g}" if quiet else str(result))
+    write(result, outputs)
 
 
 def write(result: Any, outputs: Iterable[str]) -> None:
@@ -192,28 +200,42 @@ def main() -> NoReturn:
 
 
 def run(arguments: list[str]) -> int:
-    """The exit code for these arguments. Sentences go to stderr; only the user's own errors show a traceback."""
+    """The exit code for these arguments."""
     wanted: list[str] = []  # filled with the outputs asked for: what was recorded goes there even if the measurement fails
     try:
-        code = cli.main(args=arguments, prog_name="lrfinder", standalone_mode=False, obj=wanted)
-        return code if isinstance(code, int) else FOUND
-    except click.Abort:
-        return INTERRUPTED
+        # Not cli.main(), which turns a KeyboardInterrupt into an Abort, and with it an EOFError that the user's code raised.
+        with cli.make_context("lrfinder", arguments, obj=wanted) as context:
+            cli.invoke(context)
+        return FOUND
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except KeyboardInterrupt as error:
+    except BaseException as error:
         rescue(error, wanted)
+        return explain(error)
+
+
+def explain(error: BaseException) -> int:
+    """Say on stderr what went wrong, and return the exit code. Only errors of the user's own code show a traceback."""
+    if isinstance(error, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         return INTERRUPTED
-    except (BadArgument, BadType, MeasurementError) as error:
-        rescue(error, wanted)
+    if isinstance(error, (BadArgument, BadType, MeasurementError)):
         click.echo(f"Error: {error}", err=True)
         return NO_RESULT if isinstance(error, MeasurementError) else USAGE
-    except Exception as error:
-        rescue(error, wanted)
-        traceback.print_exception(error)
-        return USER_ERROR
+    traceback.print_exception(error.with_traceback(from_user_code(error)))
+    return USER_ERROR
+
+
+def from_user_code(error: BaseException) -> TracebackType | None:
+    """The traceback without the calls that led to the user's code; all of it if none of it is theirs."""
+    own = (*(str(Path(str(module.__file__)).parent) for module in (lrfinder, hessian, click)), "<frozen importlib", contextlib.__file__)
+    rest = error.__traceback__
+    while rest is not None and rest.tb_frame.f_code.co_filename.startswith(own):
+        rest = rest.tb_next
+    return rest if rest is not None or isinstance(error, SyntaxError) else error.__traceback__  # a SyntaxError says itself where
 
 
 def rescue(error: BaseException, wanted: list[str]) -> None:

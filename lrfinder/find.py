@@ -81,6 +81,7 @@ def find_lr(
         Exception: Whatever the model, loss, data or optimizer raised, with what was recorded as its ``curve``.
     """
     problem = Problem(model, optimizer, data, criterion, loss_fn=loss_fn, device=device)
+    problem.require_optimizer()
     held_out = None if val_data is None else Batches(val_data, problem.device, name="val_data")
     check_schedule(schedule)
     planned_steps(total_steps, None, None)

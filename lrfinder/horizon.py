@@ -88,6 +88,6 @@ def schedule_shape(schedule: str | None, step: int, steps: int) -> float:
 
 def onecycle_shape(step: int, steps: int, warmup: float = 0.3, start: float = 1 / 25, end: float = 4e-6) -> float:
     """Cosine up from ``start`` over the ``warmup`` share of the steps, cosine down to ``end``."""
-    peak = max(warmup * steps - 1, 1e-9)
-    low, progress = (start, step / peak) if step <= peak else (end, 1 - (step - peak) / max(steps - 1 - peak, 1e-9))
+    peak = warmup * steps - 1  # below zero for fewer than four steps, as in torch: such a training only decays
+    low, progress = (start, step / peak) if step <= peak else (end, 1 - (step - peak) / (steps - 1 - peak))
     return low + (1 - low) * (1 - math.cos(math.pi * progress)) / 2

@@ -6,7 +6,8 @@ Colours are from the Okabe-Ito set; every element also differs in line style, ha
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import blended_transform_factory
 
 from hessian.errors import BadArgument, BadType
-from hessian.plotting import draw_limit, new_axes
+from hessian.plotting import draw_legend, draw_limit, new_axes, shade_above
 from hessian.results import Result, StableLR, save_figure
 from lrfinder.combine import agreement
 from lrfinder.describe import plan
@@ -26,6 +27,8 @@ CHOSEN = "#000000"
 GOOD = "#009E73"
 MARKERS = {"steepest": "v", "valley": "s", "slide": "D", "minimum": "o"}
 LOG_FROM = 30.0  # ratio of highest to lowest loss shown from which a linear axis would flatten the valley
+FOOT, HEAD = 0.15, 0.2  # shares of the losses' range left free below for the rules and above for the label of the suggestion
+LETTERS_PER_INCH = 15  # of a title
 
 
 def plot(*results: Result, path: str | os.PathLike[str] | None = None, ax: Axes | None = None) -> Figure:
@@ -34,7 +37,7 @@ def plot(*results: Result, path: str | os.PathLike[str] | None = None, ax: Axes 
     Args:
         results: ``Suggestion``, ``LRCurve`` and ``StableLR`` in any number; a suggestion brings its curve and limit along.
         path: Where to write it: ``.png``, ``.svg`` or ``.pdf``.
-        ax: Axes to draw on; None makes a new figure.
+        ax: Axes to draw on, with what may be on them already; None makes a new figure.
 
     Returns:
         The figure. It belongs to no pyplot state: nothing pops up and nothing needs closing.
@@ -44,21 +47,19 @@ def plot(*results: Result, path: str | os.PathLike[str] | None = None, ax: Axes 
     """
     check_results(results)
     figure, ax = new_axes(ax)
-    curves = [item.curve if isinstance(item, Suggestion) else item for item in results if isinstance(item, (Suggestion, LRCurve))]
-    limits = [item.limit if isinstance(item, Suggestion) else item for item in results if isinstance(item, (Suggestion, StableLR))]
-    suggestions = [item for item in results if isinstance(item, Suggestion)]
-    prepare(ax, curves, [limit for limit in limits if limit])
-    for curve, (colour, style) in zip(curves, cycled(len(curves)), strict=True):
-        draw_curve(curve, ax, colour=colour, style=style, name=curve.optimizer if len(curves) > 1 else "")
-    for limit in limits:
-        if limit is not None:
-            draw_limit(limit, ax)
-    for found in suggestions:
-        draw_suggestion(found, ax)
-    if len(curves) == 1:
-        draw_rules(curves[0], ax)
-    write_titles(ax, results)
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3, fontsize=8, frameon=False)
+    parts = [part for item in results for part in parts_of(item)]
+    prepare(ax, results, parts)
+    sweeps = [item for item in results if isinstance(item, (Suggestion, LRCurve))]
+    draw_curves([curve_of(item) for item in sweeps], ax)
+    for part in parts:
+        if isinstance(part, StableLR):
+            draw_limit(part, ax)
+    for row, item in enumerate(sweeps):
+        if isinstance(item, Suggestion):
+            draw_suggestion(item, ax, row=row, colour=CHOSEN if len(sweeps) == 1 else CURVES[row % len(CURVES)][0])
+    if len(sweeps) == 1:
+        draw_rules(curve_of(sweeps[0]), ax)
+    draw_legend(ax)
     if path is not None:
         save_figure(figure, path)
     return figure
@@ -73,28 +74,66 @@ def check_results(results: Sequence[object]) -> None:
             raise BadType(f"plot cannot draw a {type(item).__name__}; pass a Suggestion, an LRCurve or a StableLR.")
 
 
-def cycled(count: int) -> list[tuple[str, str]]:
-    """A colour and a line style for each of ``count`` curves."""
-    return [CURVES[i % len(CURVES)] for i in range(count)]
+def parts_of(item: Result) -> Iterator[Result]:
+    """The result and what it brings along."""
+    yield item
+    if isinstance(item, Suggestion):
+        yield item.curve
+        if item.limit is not None:
+            yield item.limit
 
 
-def prepare(ax: Axes, curves: Sequence[LRCurve], limits: Sequence[StableLR]) -> None:
-    """Axis scales and ranges that show the valley rather than the explosion."""
-    linear = bool(curves) and all(curve.mode == "linear" for curve in curves)
-    ax.set_xscale("linear" if linear else "log")
-    edges = [lr for curve in curves if len(curve.lrs) for lr in (curve.lrs[0], curve.lrs[-1] * (1.05 if linear else 1.6))]
-    edges += [lr for limit in limits for lr in (limit.lr / 3, limit.lr * 3)]
+def curve_of(item: Suggestion | LRCurve) -> LRCurve:
+    """The sweep of a result."""
+    return item.curve if isinstance(item, Suggestion) else item
+
+
+def prepare(ax: Axes, results: Sequence[Result], parts: Sequence[Result]) -> None:
+    """Titles, axis scales and ranges that show the valley rather than the explosion; what was drawn before stays in sight."""
+    curves = [part for part in parts if isinstance(part, LRCurve)]
+    old = (ax.get_xlim(), ax.get_ylim()) if ax.has_data() else ((), ())
+    if not ax.has_data():
+        ax.set_xscale("linear" if is_linear(parts, curves) else "log")
+        ax.set_xlabel("learning rate")
+        ax.spines[["top", "right"]].set_visible(False)
+        write_titles(ax, results)
+    room = 1.05 if ax.get_xscale() == "linear" else 1.6 if curves else 5.0
+    edges = [*old[0], *(lr for part in parts for lr in extent(part, room))]
     if edges:
         ax.set_xlim(min(edges), max(edges))
-    low, high = loss_range(curves)
+    if curves:
+        set_loss_range(ax, [*loss_range(curves), *(old[1] if ax.yaxis.get_visible() else ())])
+    elif not ax.has_data():
+        ax.yaxis.set_visible(False)  # a limit alone has no losses
+
+
+def is_linear(parts: Sequence[Result], curves: Sequence[LRCurve]) -> bool:
+    """Whether the LR axis is to be linear: for linear sweeps, unless something lies so far beyond that they would shrink to a corner."""
+    if not curves or any(curve.mode != "linear" for curve in curves):
+        return False
+    return max(lr for part in parts for lr in (0.0, *extent(part, 1.0))) < 3 * max(curve.end_lr for curve in curves)
+
+
+def extent(part: Result, room: float) -> Iterator[float]:
+    """Lowest and highest learning rate that must be in sight, with room around them."""
+    if isinstance(part, LRCurve) and len(part.lrs):
+        yield from (part.lrs[0] / room, part.lrs[-1] * room)
+    elif isinstance(part, StableLR):
+        yield from (part.lr / room**2, part.lr * room**2)
+    elif isinstance(part, Suggestion):
+        yield from (min(part.lr, part.interval[0]) / room, max(part.lr, part.interval[1]) * room)
+
+
+def set_loss_range(ax: Axes, losses: Sequence[float]) -> None:
+    """The loss axis around these, logarithmic where they span decades."""
+    low, high = min(losses), max(losses)
     if low > 0 and high / low > LOG_FROM:
         ax.set_yscale("log")
-        ax.set_ylim(low / 1.3, high * 1.3)
+        ax.set_ylim(low / (high / low) ** FOOT, high * (high / low) ** HEAD)
     elif high > low:
-        ax.set_ylim(low - 0.12 * (high - low), high + 0.12 * (high - low))
-    ax.set_xlabel("learning rate")
+        ax.set_ylim(low - FOOT * (high - low), high + HEAD * (high - low))
+    ax.yaxis.set_visible(True)
     ax.set_ylabel("loss")
-    ax.spines[["top", "right"]].set_visible(False)
 
 
 def loss_range(curves: Sequence[LRCurve]) -> tuple[float, float]:
@@ -108,60 +147,89 @@ def loss_range(curves: Sequence[LRCurve]) -> tuple[float, float]:
     return (float(min(shown)), float(max(shown))) if shown else (0.0, 1.0)
 
 
+def draw_curves(curves: Sequence[LRCurve], ax: Axes) -> None:
+    """One curve, or several, told apart by name, colour and line style."""
+    for curve, name, (colour, style) in zip(curves, names(curves), CURVES * len(curves), strict=False):
+        draw_curve(curve, ax, colour=colour, style=style, name=name)
+
+
+def names(curves: Sequence[LRCurve]) -> list[str]:
+    """What tells several curves apart in the legend: their optimizers, numbered where these are the same."""
+    known = [textwrap.shorten(curve.optimizer, 30, placeholder="...") for curve in curves]
+    if len(curves) == 1:
+        return [""]
+    return known if len(set(known)) == len(known) else [f"{number} {name}" for number, name in enumerate(known, 1)]
+
+
 def draw_curve(curve: LRCurve, ax: Axes, *, colour: str = CURVES[0][0], style: str = "-", name: str = "") -> Axes:
-    """Raw losses faint, the smooth line, and a shade where the loss breaks."""
-    label = f"{name}: " if name else ""
-    ax.plot(curve.lrs, curve.losses, ".", color=colour, alpha=0.45, markersize=5, markeredgewidth=0, label=f"{label}loss of one batch")
-    ax.plot(curve.lrs, curve.smooth, style, color=colour, linewidth=2, label=f"{label}smoothed")
+    """Raw losses faint, the smooth line, and a shade where the loss breaks; with a ``name``, one line of the legend stands for all."""
+    broke = "" if curve.break_lr is None else f"breaks at {curve.break_lr:.2g}"
+    raw, smooth, band = "loss of one batch", "smoothed", f"loss {broke}"
+    if name:
+        raw, smooth, band = "_raw", f"{name}, {broke}" if broke else name, "_band"
+    ax.plot(curve.lrs, curve.losses, ".", color=colour, alpha=0.45, markersize=5, markeredgewidth=0, label=raw)
+    ax.plot(curve.lrs, curve.smooth, style, color=colour, linewidth=2, label=smooth)
     if curve.break_lr is not None:
-        right = max(ax.get_xlim()[1], curve.break_lr * 1.01)
-        ax.axvspan(curve.break_lr, right, color=BROKEN, alpha=0.45, linewidth=0, label=f"{label}loss breaks at {curve.break_lr:.2g}")
-        ax.set_xlim(ax.get_xlim()[0], right)
+        shade_above(curve.break_lr, ax, color=BROKEN, alpha=0.3 if name else 0.55, label=band)
     return ax
 
 
-def draw_suggestion(found: Suggestion, ax: Axes) -> Axes:
-    """The suggested LR as a line with its value written out, its good range as a light band."""
+def draw_suggestion(found: Suggestion, ax: Axes, *, row: int = 0, colour: str = CHOSEN) -> Axes:
+    """The suggested LR as a line with its value written out, its good range as a light band. ``row`` keeps several labels apart."""
     low, high = found.interval
     ax.axvspan(low, high, facecolor=GOOD, alpha=0.22, linewidth=0, zorder=0.5, label=f"good range {low:.2g} to {high:.2g}")
     for edge in (low, high):
-        ax.axvline(edge, color=CHOSEN, linewidth=0.8, linestyle=":")
-    ax.axvline(found.lr, color=CHOSEN, linewidth=2.2)
+        ax.axvline(edge, color=colour, linewidth=0.8, linestyle=":")
+    ax.axvline(found.lr, color=colour, linewidth=2.2)
+    left = share_of_axis(found.lr, ax) > 0.25  # where the loss is still flat; near the left edge there is no room
     ax.annotate(
         f"lr {found.lr:.2g}",
-        xy=(found.lr, 0.97),
+        xy=(found.lr, 0.97 - 0.1 * row),
         xycoords=blended_transform_factory(ax.transData, ax.transAxes),
-        xytext=(-8, 0),
+        xytext=(-8 if left else 8, 0),
         textcoords="offset points",
-        ha="right",
+        ha="right" if left else "left",
         va="top",
+        color=colour,
         fontsize=15,
         fontweight="bold",
-        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 2},
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 2},
     )
     return ax
+
+
+def share_of_axis(lr: float, ax: Axes) -> float:
+    """Where an LR lies on the axis: 0 at its left end, 1 at its right."""
+    place = ax.transData.transform((lr, ax.get_ylim()[0]))
+    return float(ax.transAxes.inverted().transform(place)[0])
 
 
 def draw_rules(curve: LRCurve, ax: Axes) -> Axes:
     """Thin ticks at the foot of the picture: what the published rules would say."""
     foot = blended_transform_factory(ax.transData, ax.transAxes)
-    for name, lr in curve.suggestions().items():
-        ax.plot([lr, lr], [0, 0.035], transform=foot, color="#444444", linewidth=1)
+    for row, (name, lr) in enumerate(curve.suggestions().items()):
+        top = 0.03 + 0.025 * row  # rules often agree, and one marker would hide the other
+        ax.plot([lr, lr], [0, top], transform=foot, color="#444444", linewidth=1, zorder=3)
         marker = MARKERS.get(name, "x")
-        (tick,) = ax.plot([lr], [0.045], marker, color="#444444", markersize=4.5, transform=foot, label=f"{name} {lr:.2g}")
+        (tick,) = ax.plot([lr], [top], marker, color="#444444", markersize=4.5, transform=foot, zorder=3, label=f"{name} {lr:.2g}")
         tick.set_markerfacecolor("white")
     return ax
 
 
 def write_titles(ax: Axes, results: Sequence[Result]) -> None:
-    """What was measured, in two lines above the picture."""
+    """What was measured, above the picture."""
     first = results[0]
-    curve = first.curve if isinstance(first, Suggestion) else first
-    if isinstance(first, Suggestion):
-        agree = agreement(first.curve, first.limit)
-        heading = f"suggested lr {first.lr:.2g} ({plan(first)})" + (f"; {agree}" if agree else "")
-    else:
-        heading = "range test" if isinstance(first, LRCurve) else f"stable up to {getattr(first, 'lr', 0):.2g}"
-    if isinstance(curve, (LRCurve, StableLR)):
-        what = f"{curve.model}, {curve.optimizer}, batch {curve.batch_size or '?'}, seed {curve.seed}"
-        ax.set_title(f"{heading}\n{what}", fontsize=10, loc="left")
+    source = first.curve if isinstance(first, Suggestion) else first
+    if isinstance(source, (LRCurve, StableLR)):
+        what = f"{source.model}, {source.optimizer}, batch {source.batch_size or '?'}, seed {source.seed}"
+        letters = max(20, round(LETTERS_PER_INCH * ax.bbox.width / ax.figure.dpi))
+        lines = textwrap.wrap(heading(first), letters) + textwrap.wrap(what, letters)
+        ax.set_title("\n".join(lines), fontsize=10, loc="left")
+
+
+def heading(result: Result) -> str:
+    """The answer in one line."""
+    if isinstance(result, Suggestion):
+        agree = agreement(result.curve, result.limit)
+        return f"suggested lr {result.lr:.2g} ({plan(result)})" + (f"; {agree}" if agree else "")
+    return f"stable up to {result.lr:.2g}: {result.formula}" if isinstance(result, StableLR) else "range test"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence, Sized
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from hessian.batches import Batches
+from hessian.batches import Batches, length_of
 from hessian.groups import lr_ratios, set_lr
 from hessian.problem import Problem
 from hessian.snapshot import Snapshot
@@ -58,8 +58,8 @@ class Probe:
     def _held_out(self) -> Sequence[Any]:
         if self.val_data is not None:
             return self.val_data.take(HELD_OUT)
-        length = len(self.problem.batches.data) if isinstance(self.problem.batches.data, Sized) else 4 * HELD_OUT
-        return self.problem.batches.take(max(1, min(HELD_OUT, length // 4)))
+        length = length_of(self.problem.batches.data)
+        return self.problem.batches.take(HELD_OUT if length is None else max(1, min(HELD_OUT, length // 4)))
 
     def _train(self, lr: float, progress: Progress) -> bool:
         """Whether every loss stayed finite."""

@@ -33,6 +33,10 @@ class Ramp:
             )
         if self.mode not in ("exponential", "linear"):
             raise BadArgument(f"mode={self.mode!r} is unknown; choose 'exponential' or 'linear'.")
+        if not np.all(np.diff(self.lrs) > 0):
+            raise BadArgument(
+                f"between start_lr={self.start_lr!r} and end_lr={self.end_lr!r} there are not {self.num_iter} numbers; widen them."
+            )
 
     @property
     def lrs(self) -> Floats:

@@ -245,6 +245,9 @@ class Suggestion(Result):
 def load(path: str | os.PathLike[str]) -> Any:
     """Read back whatever ``save`` wrote as ``.json``: an ``LRCurve``, a ``Suggestion`` or a ``StableLR``.
 
+    Args:
+        path: The file.
+
     Raises:
         BadArgument: If the file is not a saved result.
         OSError: If it cannot be read.

@@ -43,13 +43,17 @@ def find_rule(name: str) -> RuleFunction:
     return RULES[name]
 
 
+def check_falls(loss: Floats) -> None:
+    """Refuse a loss that is flat or only rises. Its slope would not do: rounding makes that negative somewhere on a flat curve."""
+    if np.diff(loss).min() >= 0:
+        raise NoSuggestionError(NEVER_FALLS)
+
+
 @rule("steepest")
 def steepest(lr: Floats, loss: Floats) -> float:
     """Where the loss falls fastest per factor of LR. Per unit of LR, as some finders take it, tiny LRs always look steepest."""
-    slope = np.gradient(loss, np.log(lr))
-    if slope.min() >= 0:
-        raise NoSuggestionError(NEVER_FALLS)
-    return float(lr[slope.argmin()])
+    check_falls(loss)
+    return float(lr[np.gradient(loss, np.log(lr)).argmin()])
 
 
 @rule("minimum")
@@ -67,9 +71,8 @@ def valley(lr: Floats, loss: Floats) -> float:
     The valley is the longest strictly decreasing subsequence; it is taken to start as many points before its end as it has members,
     although the members need not be neighbours. The published index arithmetic is kept, truncations included.
     """
+    check_falls(loss)
     lengths = falling_lengths(loss)
-    if lengths.max() < 2:
-        raise NoSuggestionError(NEVER_FALLS)
     end = int(lengths.argmax())
     start = end - int(lengths[end])
     third = (end - start) / 3
@@ -93,9 +96,8 @@ def slide(lr: Floats, loss: Floats, window: int = 15, threshold: float = 0.005) 
 
     The published threshold is in units of loss per point, so the answer changes when the loss is rescaled.
     """
+    check_falls(loss)
     slope = np.gradient(loss)
-    if slope.min() >= 0:
-        raise NoSuggestionError(NEVER_FALLS)
     right = len(lr) - 1
     left = max(right - window, 0)
     found = left

@@ -16,16 +16,21 @@ def clean_length(losses: Floats) -> int:
     return int(bad.argmax()) if bad.any() else len(losses)
 
 
+def initial_count(planned: int) -> int:
+    """How many losses make up the initial level."""
+    return max(FIRST, round(FIRST_SHARE * planned))
+
+
 def initial_level(losses: Floats, planned: int) -> float:
     """The loss before the sweep did anything: the median over the first tenth of the ``planned`` steps."""
-    return float(np.median(losses[: max(FIRST, round(FIRST_SHARE * planned))]))
+    return float(np.median(losses[: initial_count(planned)]))
 
 
 def smooth(losses: Floats, half_width: int, planned: int) -> Floats:
     """Triangular mean over ``half_width`` points to each side; NaN from the first non-finite loss on.
 
     A loss that explodes counts at most as far above the initial level as the sweep ever got below it: one blow-up must not be smeared
-    over the valley beside it. The ends are padded with the end values.
+    over the valley beside it. The ends are mirrored: repeating the end value would give that one loss half the weight there.
     """
     count = clean_length(losses)
     curve = np.full(len(losses), np.nan)
@@ -33,8 +38,7 @@ def smooth(losses: Floats, half_width: int, planned: int) -> Floats:
         return curve
     values = capped(losses[:count], planned)
     weights = np.concatenate([np.arange(1, half_width + 2), np.arange(half_width, 0, -1)]).astype(np.float64)
-    padded = np.concatenate([np.repeat(values[0], half_width), values, np.repeat(values[-1], half_width)])
-    curve[:count] = np.convolve(padded, weights / weights.sum(), "valid")
+    curve[:count] = np.convolve(np.pad(values, half_width, mode="symmetric"), weights / weights.sum(), "valid")
     return curve
 
 

@@ -68,6 +68,7 @@ def range_test(
         Exception: Whatever the model, loss, data or optimizer raised, with what was recorded as its ``curve``.
     """
     problem = Problem(model, optimizer, data, criterion, loss_fn=loss_fn, device=device)
+    problem.require_optimizer()
     settings = SweepSettings(Ramp(start_lr, end_lr, num_iter, mode), stop_factor, smoothing, seed)
     with problem.preserved() as snapshot:
         problem.seed(seed)

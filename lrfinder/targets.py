@@ -25,7 +25,8 @@ def resolve(target: str) -> Callable[..., Any]:
         Exception: Whatever importing the user's module raises.
     """
     place, _, name = target.rpartition(":")
-    if not place or not name.isidentifier():
+    is_module = all(part.isidentifier() for part in place.split("."))
+    if not (name.isidentifier() and (is_module or place.endswith(".py"))):
         raise BadArgument(f"target {target!r} is not of the form module:factory or path/train.py:factory.")
     source = find_source(place)
     if source is not None and not may_define(source, name):
@@ -56,6 +57,8 @@ def find_source(place: str) -> Path | None:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{place}.".startswith(f"{error.name}."):
             raise  # the module is there; something that it imports is not
+        spec = None
+    except ValueError:  # __main__ has none
         spec = None
     if spec is None:
         raise BadArgument(f"there is no module {place!r}; name one that can be imported from here, or a path such as train.py:make.")

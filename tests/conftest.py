@@ -1,5 +1,11 @@
-"""One thread for every test: the models are tiny, and threads that wait for each other are slower than one that works."""
+"""One thread for every test: the models are tiny, and threads that wait for each other are slower than one that works.
+
+Hypothesis may take its time: a busy machine is no failure.
+"""
 
 import torch
+from hypothesis import settings
 
 torch.set_num_threads(1)
+settings.register_profile("tests", deadline=None, print_blob=True)
+settings.load_profile("tests")

@@ -209,6 +209,9 @@ def optimizer_fingerprint(optimizer: Any) -> dict[str, Any]:
                     (key, bits(value), (id(value), value.data_ptr()) if isinstance(value, Tensor) else None) for key, value in state.items()
                 ]
     found["state"] = len(optimizer.state)
+    found["optimizer attributes"] = sorted(
+        (key, id(value)) for key, value in vars(optimizer).items() if key not in ("state", "param_groups")
+    )
     return found
 
 

@@ -29,6 +29,7 @@ class CurvatureOperator(ABC):
 
     @property
     def shape(self) -> tuple[int, int]:
+        """``(n, n)``."""
         return (self.size, self.size)
 
     @abstractmethod

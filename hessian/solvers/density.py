@@ -60,7 +60,7 @@ def spectral_density(
 
 def quadrature(op: CurvatureOperator, steps: int, seed: int) -> tuple[Floats, Floats]:
     """Ritz values (descending) of one probe and their weights, which add up to one."""
-    krylov = Krylov(op, random_unit(op.size, op.like, seed), 1.0, keep_all=True)
+    krylov = Krylov(op, random_unit(op.size, op.like, seed))
     for _ in range(min(steps, op.size)):
         krylov.extend()
         values, vectors = krylov.ritz_pairs()

@@ -40,7 +40,7 @@ def limit_and_threshold(make, held):
         create_state(optimizer, parameters)
         hold(optimizer, held)
         real_step(optimizer, parameters, hessian)
-        scale = float(limit.preconditioner(optimizer.param_groups[0], optimizer.state[parameters[0]]))
+        scale = float(limit.preconditioner(optimizer.param_groups[0], optimizer.state[parameters[0]], parameters[0]))
     predicted = limit.max_lr(CURVATURE, scale=scale)
     return predicted, divergence_threshold(lambda lr: is_divergent(make([tiny()], lr=lr), hessian, held), predicted / 2, predicted * 2)
 

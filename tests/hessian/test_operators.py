@@ -357,7 +357,7 @@ def net_op():
     return HessianOperator(Problem(model, None, batches, nn.CrossEntropyLoss()), batches)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(left=seeds, right=seeds)
 def test_products_are_symmetric(net_op, left, right):
     u, v = normal(net_op.size, seed=left), normal(net_op.size, seed=right)
@@ -365,7 +365,7 @@ def test_products_are_symmetric(net_op, left, right):
     assert float(u @ (net_op @ v) - v @ (net_op @ u)) == pytest.approx(0, abs=EXACT * scale)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(left=seeds, right=seeds, a=st.floats(-1e3, 1e3), b=st.floats(-1e3, 1e3))
 def test_products_are_linear(net_op, left, right, a, b):
     u, v = normal(net_op.size, seed=left), normal(net_op.size, seed=right)

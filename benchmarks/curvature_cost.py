@@ -1,0 +1,130 @@
+"""What the top eigenvalue of the Hessian of one batch costs, to 1 %, in gradients of that batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import peers
+from models import TASKS, Pair, Task, Training
+from scipy.sparse.linalg import eigsh
+from sweep_cost import cycle
+from timing import Prepare, Run, interleave, quartiles, ratios
+
+from hessian import HessianOperator, Problem, lanczos
+
+ACCURACY = 0.01
+REPEATS = 20  # gradients that are timed together
+SEEDS = 20  # of our start vector, for the worst error
+GRADIENT, OURS = "one gradient", "lrfinder"
+BATCH = {"MLP": 512, "ResNet": 64, "GPT": 8}  # the MLP's training batches are so small that calling Python costs more than computing
+PASSES = {"MLP": 5, "ResNet": 1, "GPT": 1}
+TRAINED = 100  # steps before the second of the two measurements
+STATES = {"at the start": 0, f"after {TRAINED} steps": TRAINED}
+
+Solver = Callable[[Training, Pair, int], Run]
+
+
+def gradients(training: Training, batch: Pair, seed: int) -> Run:
+    """The unit, several times over: forward and backward pass as a training step makes them."""
+
+    def run() -> None:
+        for _ in range(REPEATS):
+            training.backward(*batch)
+
+    return run
+
+
+def ours(training: Training, batch: Pair, seed: int) -> Run:
+    """``hessian.lanczos``, problem and operator made anew."""
+    return lambda: float(solve(training, batch, seed).values[0])
+
+
+def solve(training: Training, batch: Pair, seed: int) -> Any:
+    problem = Problem(training.model, None, [batch], training.criterion)
+    return lanczos(HessianOperator(problem, [batch]), tol=ACCURACY, seed=seed)
+
+
+SOLVERS: dict[str, Solver] = {
+    GRADIENT: gradients,
+    OURS: ours,
+    "curvlinops + SciPy eigsh": peers.curvlinops_eigsh,
+    "hessian-eigenthings Lanczos, 10 iterations": partial(peers.eigenthings, solver="lanczos", which="LA", max_iter=10),
+    "hessian-eigenthings Lanczos, 20 iterations": partial(peers.eigenthings, solver="lanczos", which="LA", max_iter=20),
+    "hessian-eigenthings power iteration": partial(peers.eigenthings, solver="deflated_power_iteration", tol=ACCURACY),
+}
+
+
+def measure(rounds: int) -> dict[str, Any]:
+    """For each task, state of training and solver: cost in gradients and relative error."""
+    return {f"{name}, {state}": measure_state(task, steps, rounds) for name, task in TASKS.items() for state, steps in STATES.items()}
+
+
+def measure_state(task: Task, steps: int, rounds: int) -> dict[str, Any]:
+    training = trained(task, steps)
+    inputs, target = task.samples()
+    batch = inputs[: BATCH[task.name]], target[: BATCH[task.name]]
+    exact = reference(training, batch)
+    failures = {name: failure for name, solver in SOLVERS.items() if (failure := failure_of(solver(training, batch, 0)))}
+    subjects = {name: seeded(solver, training, batch) for name, solver in SOLVERS.items() if name not in failures}
+    found = interleave(subjects, rounds, PASSES[task.name])
+    for timings in found.values():
+        timings.seconds = [seconds / (REPEATS if timings is found[GRADIENT] else 1) for seconds in timings.seconds]
+    costs = {name: ratios(timings, found[GRADIENT]) for name, timings in found.items() if name != GRADIENT}
+    solvers = {name: {"cost": quartiles(cost), "error": worst_error(found[name].returned, exact), "costs": cost} for name, cost in costs.items()}
+    return {
+        "eigenvalue": exact,
+        "gradient_seconds": quartiles(found[GRADIENT].seconds),
+        "solvers": {**solvers, **{name: {"failure": text} for name, text in failures.items()}},
+        "seeds": over_seeds(training, batch, exact),
+    }
+
+
+def trained(task: Task, steps: int) -> Training:
+    """The training after some steps."""
+    training = task.training()
+    for batch in islice(cycle(training), steps):
+        training.backward(*batch)
+        training.optimizer.step()
+    training.optimizer.zero_grad()
+    return training
+
+
+def reference(training: Training, batch: Pair) -> float:
+    """The eigenvalue in float64, from SciPy's solver at a tolerance far below those measured."""
+    model = deepcopy(training.model).double()
+    inputs, target = (part.double() if part.is_floating_point() else part for part in batch)
+    operator = HessianOperator(Problem(model, None, [(inputs, target)], training.criterion), [(inputs, target)])
+    return float(eigsh(operator.to_scipy(), k=1, which="LA", tol=1e-8, return_eigenvectors=False)[0])
+
+
+def failure_of(run: Run) -> str:
+    """What a solver that cannot work here says, in a line; nothing if it can."""
+    try:
+        run()
+    except RuntimeError as error:
+        return str(error).splitlines()[0]
+    return ""
+
+
+def seeded(solver: Solver, training: Training, batch: Pair) -> Prepare:
+    """Every pass starts from another vector."""
+    return lambda number: solver(training, batch, number)
+
+
+def worst_error(values: list[float], exact: float) -> float:
+    return max(abs(value / exact - 1) for value in values)
+
+
+def over_seeds(training: Training, batch: Pair, exact: float) -> dict[str, Any]:
+    """Our worst error over many start vectors, and the products that were needed."""
+    results = [solve(training, batch, seed) for seed in range(SEEDS)]
+    products = [result.hvps for result in results]
+    return {
+        "error": worst_error([float(result.values[0]) for result in results], exact),
+        "products": [min(products), max(products)],
+        "count": SEEDS,
+    }

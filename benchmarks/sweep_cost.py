@@ -1,0 +1,91 @@
+"""What a sweep of a hundred steps costs beside the bare loop of the same steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import peers
+from models import TASKS, Pair, Task, Training
+from peers import NEVER, START_LR, STEPS
+from timing import Prepare, Run, interleave, quartiles, ratios
+
+from lrfinder import range_test
+
+BARE = "bare loop"
+PASSES = {"MLP": 10, "ResNet": 1, "GPT": 1}  # a sweep of the MLP takes a tenth of a second: too short to be timed once a round
+
+
+def bare_loop(task: Task, training: Training) -> Run:
+    """What any sweep must do: the same batches, LRs, updates, and the loss of every step as a number."""
+
+    def run() -> int:
+        losses = []
+        batches = cycle(training)
+        for lr in np.geomspace(START_LR, task.end_lr, STEPS).tolist():
+            inputs, target = next(batches)
+            for group in training.optimizer.param_groups:
+                group["lr"] = lr
+            loss = training.backward(inputs, target)
+            training.optimizer.step()
+            losses.append(loss.item())
+        return len(losses)
+
+    return run
+
+
+def cycle(training: Training) -> Iterator[Pair]:
+    """Batches of the loader, epoch after epoch."""
+    while True:
+        yield from training.loader
+
+
+def ours(task: Task, training: Training) -> Run:
+    """``lrfinder.range_test``: checks, snapshot, first loss, sweep, and everything put back."""
+
+    def run() -> int:
+        curve = range_test(
+            training.model,
+            training.optimizer,
+            training.loader,
+            training.criterion,
+            start_lr=START_LR,
+            end_lr=task.end_lr,
+            num_iter=STEPS,
+            stop_factor=NEVER,
+            progress=False,
+        )
+        return len(curve.losses)
+
+    return run
+
+
+SUBJECTS: dict[str, Callable[[Task, Training], Run]] = {
+    BARE: bare_loop,
+    "lrfinder": ours,
+    "torch-lr-finder": peers.torch_lr_finder,
+    "Lightning": peers.lightning_lr_find,
+    "Lightning, no finder": peers.lightning_fit,
+}
+
+
+def measure(rounds: int) -> dict[str, Any]:
+    """For each task and subject, wall time over that of the bare loop."""
+    return {name: measure_task(task, rounds) for name, task in TASKS.items()}
+
+
+def measure_task(task: Task, rounds: int) -> dict[str, Any]:
+    found = interleave({name: fresh(task, subject) for name, subject in SUBJECTS.items()}, rounds, PASSES[task.name])
+    for name, timings in found.items():
+        if set(timings.returned) != {STEPS}:
+            raise AssertionError(f"{name} made {sorted(set(timings.returned))} steps on {task.name}, not {STEPS}")
+    return {
+        name: {"ratio": quartiles(ratios(timings, found[BARE])), "seconds": quartiles(timings.seconds), "ratios": ratios(timings, found[BARE])}
+        for name, timings in found.items()
+    }
+
+
+def fresh(task: Task, subject: Callable[[Task, Training], Run]) -> Prepare:
+    """Every pass of every subject starts from the same new model, optimizer and data order."""
+    return lambda number: subject(task, task.training())

@@ -1,0 +1,645 @@
+"""``find_lr``: one call, one answer that trains, no trace; and what its results say, print, save and read back."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import os
+import signal
+from dataclasses import replace
+from itertools import chain, islice, repeat
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import trainings
+from curves import make_curve, make_limit
+from hypothesis import given
+from hypothesis import strategies as st
+from oracles import assert_untouched, fingerprint
+from torch import nn
+from torch.utils.data import DataLoader, IterableDataset
+from trainings import ADAM, ADAMW, RMSPROP, SGD, Training, make
+
+import lrfinder
+from hessian.errors import BadArgument, NoSuggestionError
+from hessian.results import EigenResult, Result
+from lrfinder import Doubt, Suggestion, find_lr, load, suggest_lr
+from lrfinder import find as find_module
+from lrfinder.budget import split_budget
+from lrfinder.demo import make as make_demo
+from lrfinder.results import Confirmation
+
+OPTIMIZERS = pytest.mark.parametrize("optimizer", [SGD, ADAM, ADAMW, RMSPROP], ids=["sgd", "adam", "adamw", "rmsprop"])
+PLAN = {"total_steps": 120, "budget": "quick", "progress": False}
+
+
+def found_in(training: Training, **changes: Any) -> Suggestion:
+    """``find_lr``, and the check that it left no trace, also where it raises."""
+    before = fingerprint(training.model, training.optimizer, [training.data])
+    try:
+        return find_lr(**{**training.arguments, **PLAN, **changes})
+    finally:
+        assert_untouched(before, fingerprint(training.model, training.optimizer, [training.data]))
+
+
+# The same answer, no trace ------------------------------------------------------------------------------------------------------
+
+
+@OPTIMIZERS
+def test_the_same_call_gives_the_same_answer(optimizer):
+    training = make(optimizer)
+    first = found_in(training)
+    torch.rand(3)
+    training.data.generator.manual_seed(99)
+    assert found_in(training) == first
+    assert found_in(make(optimizer)) == first
+    assert found_in(training, seed=1) != first
+
+
+@OPTIMIZERS
+def test_ten_steps_of_training_afterwards_are_those_without(optimizer):
+    def ten_steps(search: bool) -> list[float]:
+        training = make(optimizer)
+        trainings.seed_by_hand(3, training.data)
+        trainings.train(training, 5)
+        if search:
+            find_lr(**training.arguments, **PLAN)
+        return trainings.train(training, 10)
+
+    assert ten_steps(search=True) == ten_steps(search=False)
+
+
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
+def test_the_callers_grad_mode_does_not_matter(context):
+    expected, training = found_in(make()), make()
+    with context():
+        assert found_in(training) == expected
+
+
+class Interrupted:
+    """A criterion that does something else at one of its calls."""
+
+    def __init__(self, at: int = 0, do: Any = None) -> None:
+        self.at, self.do, self.calls = at, do, 0
+
+    def __call__(self, output: Any, target: Any) -> Any:
+        self.calls += 1
+        if self.calls == self.at:
+            self.do()
+        return nn.functional.cross_entropy(output, target)
+
+
+def calls_of(sweep: int) -> dict[str, tuple[int, int | None]]:
+    """Calls of the loss in a search whose sweep makes that many steps: which call falls where, and how many points are recorded."""
+    held_out, steps = 3, split_budget("quick").probe
+    curvature = 1 + sweep
+    probe = curvature + 4
+    return {
+        "first check": (1, None),
+        "first step": (2, 0),
+        "middle of the sweep": (40, 38),
+        "last step": (1 + sweep, sweep - 1),
+        "curvature": (curvature + 2, sweep),
+        "scoring before": (probe + 1, sweep),
+        "confirming training": (probe + held_out + 5, sweep),
+        "scoring after": (probe + held_out + steps + held_out, sweep),
+    }
+
+
+PLACES = list(calls_of(100))
+
+
+@pytest.fixture(scope="module")
+def whole() -> Suggestion:
+    return find_lr(**make().arguments, **PLAN)
+
+
+def test_the_table_of_calls_is_complete(whole):
+    training = make()
+    training.criterion = Interrupted()
+    assert found_in(training) == whole
+    assert training.criterion.calls == calls_of(len(whole.curve.lrs))["scoring after"][0]
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("kind", [ValueError, KeyboardInterrupt])
+def test_an_error_comes_out_as_it_is_with_what_was_recorded(whole, place, kind):
+    at, recorded = calls_of(len(whole.curve.lrs))[place]
+    training, error = make(), kind("mine")
+
+    def throw() -> None:
+        raise error
+
+    training.criterion = Interrupted(at, throw)
+    with pytest.raises(kind) as caught:
+        found_in(training)
+    # Ctrl-C during the sweep ends it with a curve, and is raised anew from there; everything else comes out as the same object.
+    assert (caught.value is error) == (kind is ValueError or recorded in (None, len(whole.curve.losses)))
+    curve = getattr(caught.value, "curve", None)
+    if recorded is None:
+        assert curve is None
+    else:
+        assert curve.losses.tolist() == whole.curve.losses[:recorded].tolist()
+        assert curve.status == (whole.curve.status if recorded == len(whole.curve.losses) else "interrupted")
+
+
+@pytest.mark.parametrize("place", ["middle of the sweep", "curvature", "confirming training"])
+def test_a_real_ctrl_c_stops_the_search_and_leaves_no_trace(whole, place):
+    at, _ = calls_of(len(whole.curve.lrs))[place]
+    training = make()
+    training.criterion = Interrupted(at, lambda: os.kill(os.getpid(), signal.SIGINT))
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        found_in(training)
+    recorded = len(caught.value.curve.losses)
+    assert caught.value.curve.losses.tolist() == whole.curve.losses[:recorded].tolist()
+    assert recorded == (38 if place == "middle of the sweep" else len(whole.curve.losses))
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+# The answer trains --------------------------------------------------------------------------------------------------------------
+
+
+def validation_loss(demo: dict[str, Any]) -> float:
+    demo["model"].eval()
+    with torch.no_grad():
+        losses = [demo["criterion"](demo["model"](inputs), classes).item() for inputs, classes in demo["val_data"]]
+    demo["model"].train()
+    return float(np.mean(losses))
+
+
+def trained_loss(demo: dict[str, Any], lr: float) -> float:
+    """Validation loss after the whole training with torch's 1cycle schedule at that peak; infinite if it blew up."""
+    demo = copy.deepcopy(demo)
+    optimizer, steps = demo["optimizer"], demo["total_steps"]
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, cycle_momentum=False)
+    for inputs, classes in islice(chain.from_iterable(repeat(demo["data"])), steps):
+        optimizer.zero_grad()
+        demo["criterion"](demo["model"](inputs), classes).backward()
+        optimizer.step()
+        if schedule.last_epoch < steps - 1:
+            schedule.step()
+    loss = validation_loss(demo)
+    return loss if math.isfinite(loss) else math.inf
+
+
+@pytest.mark.parametrize("name", ["digits-mlp", "mnist1d", "digits-cnn"])
+def test_a_training_at_the_answer_beats_one_far_below_and_one_far_above(name):
+    demo = make_demo(name)
+    demo |= {"total_steps": demo["total_steps"] // 2, "budget": "quick", "progress": False}
+    start = validation_loss(demo)
+    found = find_lr(**demo)
+    end = trained_loss(demo, found.lr)
+    assert end < 0.7 * start
+    assert end < trained_loss(demo, found.lr / 100)
+    assert end < trained_loss(demo, found.lr * 100)
+
+
+# Curvature ----------------------------------------------------------------------------------------------------------------------
+
+
+class SignDescent(torch.optim.Optimizer):
+    """Its step does not shrink with the gradient."""
+
+    def __init__(self, parameters: Any, lr: float = 1e-3) -> None:
+        super().__init__(parameters, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    parameter.sub_(group["lr"] * parameter.grad.sign())
+
+
+class OnceDifferentiable(torch.autograd.Function):
+    """The identity, without a second derivative."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any) -> Any:
+        return x.clone()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Any) -> Any:
+        return gradient
+
+
+def plain_text(found: Any) -> str:
+    return " ".join(str(found).split())
+
+
+def test_curvature_is_measured_with_the_optimizers_own_limit(whole):
+    assert whole.limit.formula == "3.8 / sharpness"
+    assert "stable up to" in plain_text(whole)
+    assert whole.no_limit is None
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "criterion", "reason"),
+    [
+        (torch.optim.Adagrad, None, "no linear stability limit is known for Adagrad"),
+        (SignDescent, None, "no linear stability limit is known for SignDescent"),
+        (SGD, lambda output, target: nn.functional.cross_entropy(OnceDifferentiable.apply(output), target), "without a second derivative"),
+    ],
+    ids=["adagrad", "sign", "once differentiable"],
+)
+def test_where_curvature_cannot_be_measured_the_sweep_decides_and_the_report_says_why(optimizer, criterion, reason):
+    training = make(optimizer)
+    training.criterion = criterion or training.criterion
+    found = found_in(training)
+    assert found.limit is None
+    assert Doubt.NO_CURVATURE in found.doubts
+    assert reason in found.no_limit
+    assert f"not measured: {found.no_limit}" in plain_text(found)
+    assert found.lr == suggest_lr(found.curve, total_steps=120).lr
+
+
+def test_curvature_may_be_left_out(whole):
+    found = found_in(make(), curvature=False)
+    assert (found.limit, found.no_limit) == (None, None)
+    assert Doubt.NO_CURVATURE not in found.doubts
+    assert "curvature not measured factors" in plain_text(found)
+    assert found.curve == whole.curve
+
+
+# The plan -----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("budget", "sweep", "probe"), [("quick", 98, 18), ("standard", 228, 42), ("thorough", 552, 102), (200, 130, 24)])
+def test_budgets(budget, sweep, probe):
+    found = found_in(make(), budget=budget)
+    assert (found.curve.num_iter, found.confirmation.steps) == (sweep, probe)
+    spent = split_budget(budget)
+    assert (spent.sweep, spent.probe) == (sweep, probe)
+
+
+def test_the_smallest_budget_still_answers():
+    assert found_in(make(), budget=60).confirmation.passed
+
+
+def test_a_length_that_is_not_given_is_ten_epochs():
+    found = found_in(make(), total_steps=None)
+    assert found.total_steps == 120
+    assert Doubt.HORIZON_ASSUMED in found.doubts
+    assert "1cycle peak, 120 steps" in plain_text(found)
+
+
+def test_a_schedule_that_is_not_known_is_a_constant_lr():
+    found = found_in(make(), schedule=None)
+    assert found.schedule is None
+    assert Doubt.SCHEDULE_UNKNOWN in found.doubts
+    assert "(constant LR, 120 steps)" in plain_text(found)
+    assert found.factors.keys().isdisjoint({"1cycle peak"})
+
+
+def test_the_answer_is_that_of_suggest_lr_on_its_own_evidence(whole):
+    again = suggest_lr(whole.curve, whole.limit, total_steps=120)
+    assert replace(again, confirmation=whole.confirmation, doubts=whole.doubts) == whole
+    assert set(again.doubts) - set(whole.doubts) == {Doubt.UNCONFIRMED}
+
+
+# Confirmation -------------------------------------------------------------------------------------------------------------------
+
+
+class Numbered:
+    """Batches in order that note which of them are read."""
+
+    def __init__(self, batches: list[Any]) -> None:
+        self.batches, self.read = batches, []
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Any:
+        for index, batch in enumerate(self.batches):
+            self.read.append(index)
+            yield batch
+
+
+class Watcher:
+    """A criterion that notes which batch it is called on, and with which flags and gradients."""
+
+    def __init__(self, model: nn.Module, batches: dict[str, list[Any]]) -> None:
+        self.model, self.calls = model, []
+        self.names = {target.data_ptr(): (name, i) for name, items in batches.items() for i, (_, target) in enumerate(items)}
+
+    def __call__(self, output: Any, target: Any) -> Any:
+        name, index = self.names[target.data_ptr()]
+        self.calls.append((name, index, self.model.training, self.model[1].training, torch.is_grad_enabled()))
+        return nn.functional.cross_entropy(output, target)
+
+
+def last_training(calls: list[Any], steps: int = 18, scored: int = 3) -> list[Any]:
+    """The calls of the confirming training: before the last ones, which score it."""
+    return calls[len(calls) - scored - steps : len(calls) - scored]
+
+
+def test_without_val_data_some_batches_are_set_aside_for_one_pass():
+    training = make()
+    data = trainings.batches()
+    training.data = data
+    training.criterion = watcher = Watcher(training.model, {"data": data})
+    found = found_in(training)
+    assert found.confirmation.scored_on == "data"
+    assert [call[1] for call in watcher.calls[-3:]] == [0, 1, 2]
+    assert [call[1] for call in last_training(watcher.calls)] == [*range(3, 12), *range(9)]
+    assert all(call[2] for call in watcher.calls)  # scored as the model stands
+
+
+def test_val_data_are_scored_in_eval_mode_and_nothing_else_is_done_with_them():
+    training = make()
+    training.model[1].eval()  # a frozen BatchNorm stays what it is
+    data, held_out = trainings.batches(), trainings.batches(10, 60)
+    training.data = data
+    training.criterion = watcher = Watcher(training.model, {"data": data, "val_data": held_out})
+    numbered = Numbered(held_out)
+    found = found_in(training, val_data=numbered)
+    assert found.confirmation.scored_on == "val_data"
+    assert "loss on val_data from" in plain_text(found)
+    # Four of the six batches are read, once, and scored before and after.
+    assert numbered.read == [0, 1, 2, 3]
+    scored = [call for call in watcher.calls if call[0] == "val_data"]
+    assert [call[1] for call in scored] == [0, 1, 2, 3] * 2
+    assert {call[2:] for call in scored} == {(False, False, False)}
+    assert {call[2:] for call in watcher.calls if call[0] == "data"} == {(True, False, True)}
+    assert [call[1] for call in last_training(watcher.calls, scored=4)] == [*range(12), *range(6)]  # none set aside
+
+
+def test_the_confirmation_is_a_real_training():
+    """Repeated by hand: 18 steps of 1cycle at the answer, the first three batches scored before and after."""
+    found = found_in(make(dropout=0.0))
+    training = make(dropout=0.0)
+    trainings.seed_by_hand(0, training.data)
+    aside = list(islice(training.data, 3))
+
+    def score() -> float:
+        with torch.no_grad():
+            return float(np.mean([training.loss(batch).item() for batch in aside]))
+
+    state = {name: value.clone() for name, value in training.model.state_dict().items()}
+    before = score()
+    training.model.load_state_dict(state)
+    trainings.seed_by_hand(0, training.data)
+    source = trainings.forever(training.data)
+    for _ in aside:
+        next(source)
+    probe = Training(training.model, training.optimizer, list(islice(source, 18)), training.criterion)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(SGD([torch.zeros(1)]), found.lr, total_steps=18, cycle_momentum=False)
+    lrs = []
+    for step in range(18):
+        lrs.append(schedule.get_last_lr())
+        schedule.optimizer.step()
+        if step < 17:
+            schedule.step()
+    trainings.train(probe, 18, lambda step: lrs[step])
+    tried = found.confirmation
+    assert (tried.lr, tried.steps) == (found.lr, 18)
+    assert tried.before == pytest.approx(before, rel=1e-12)  # a mean of three
+    assert tried.after == pytest.approx(score(), rel=1e-4)  # the LRs differ in the last bit, which float32 weights carry on
+
+
+class Endless(IterableDataset):
+    """A stream that starts anew each time, of a length that it does not tell."""
+
+    def __iter__(self) -> Any:
+        return iter(list(zip(*trainings.points(), strict=True)))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [lambda: trainings.batches(96), lambda: DataLoader(Endless(), batch_size=8), lambda: lambda: trainings.batches()[3]],
+    ids=["one batch", "a stream", "a function"],
+)
+def test_data_of_any_kind_can_be_confirmed_on(data):
+    training = make()
+    training.data = data()
+    found = found_in(training)
+    assert found.confirmation.passed
+    assert found.confirmation.scored_on == "data"
+
+
+def overestimate(monkeypatch: Any, factor: float) -> None:
+    """Let the evidence suggest too much."""
+
+    def too_much(*args: Any, **kwargs: Any) -> Suggestion:
+        found = suggest_lr(*args, **kwargs)
+        return replace(found, lr=found.lr * factor, interval=(found.interval[0] * factor, found.interval[1] * factor))
+
+    monkeypatch.setattr(find_module, "suggest_lr", too_much)
+
+
+def test_a_suggestion_that_does_not_train_is_lowered_until_it_does(monkeypatch, whole):
+    overestimate(monkeypatch, 300.0)
+    found = found_in(make())
+    ratio = found.lr / (300 * whole.lr)
+    assert ratio in [pytest.approx(3.0**-k) for k in (1, 2, 3, 4)]
+    assert found.confirmation.passed
+    assert found.confirmation.lr == found.lr
+    assert found.interval == pytest.approx((300 * ratio * whole.interval[0], 300 * ratio * whole.interval[1]))
+    assert found.interval[0] < found.lr < found.interval[1]
+    assert found.factors == {**whole.factors, "a higher LR failed in a short training": pytest.approx(ratio)}
+    assert Doubt.LOWERED in found.doubts
+    assert Doubt.UNCONFIRMED not in found.doubts
+    assert (Doubt.ABOVE_LIMIT in found.doubts) == (found.lr > found.limit.lr)
+    assert Doubt.LOWERED not in whole.doubts
+
+
+def test_where_no_lr_trains_there_is_no_suggestion():
+    """The labels of ``val_data`` are wrong: whatever is learned on the data makes them worse."""
+    held_out = [(inputs, (classes + 1) % 3) for inputs, classes in trainings.batches()]
+    training = make()
+    with pytest.raises(NoSuggestionError, match=r"all left the held-out loss at or above its start .*; check the data") as caught:
+        found_in(training, val_data=held_out)
+    assert caught.value.curve == found_in(training).curve
+    assert "trainings of 18 steps at LRs from" in str(caught.value)
+
+
+def test_a_flat_sweep_gives_no_suggestion_but_the_curve():
+    training = make()
+    training.criterion = lambda output, target: (output * 0).mean() + 1.0
+    with pytest.raises(NoSuggestionError, match="never falls by more than batch noise") as caught:
+        found_in(training)
+    assert caught.value.curve.losses.tolist() == [1.0] * 98
+
+
+# Applying it --------------------------------------------------------------------------------------------------------------------
+
+
+def test_apply_gives_the_largest_group_the_answer_and_the_others_their_share(whole):
+    training = make(ADAMW, groups=True)
+    whole.apply(training.optimizer)
+    assert [group["lr"] for group in training.optimizer.param_groups] == [pytest.approx(whole.lr / 2), whole.lr]
+    assert not any("initial_lr" in group for group in training.optimizer.param_groups)
+
+
+def test_apply_moves_the_base_of_a_scheduler_too(whole):
+    training = make(ADAMW, groups=True)
+    torch.optim.lr_scheduler.LambdaLR(training.optimizer, lambda step: step / 10)  # every lr is 0.0 now
+    whole.apply(training.optimizer)
+    for key in ("lr", "initial_lr"):
+        assert [group[key] for group in training.optimizer.param_groups] == [pytest.approx(whole.lr / 2), whole.lr]
+
+
+def test_apply_fills_a_tensor_lr(whole):
+    lr = torch.tensor(0.02)
+    optimizer = torch.optim.SGD(make().model.parameters(), lr=lr)
+    whole.apply(optimizer)
+    assert optimizer.param_groups[0]["lr"] is lr
+    assert float(lr) == pytest.approx(whole.lr, rel=1e-6)  # float32
+
+
+# Print --------------------------------------------------------------------------------------------------------------------------
+
+
+def every_suggestion() -> list[Suggestion]:
+    losses = np.r_[np.full(30, 2.0), np.linspace(2, 1, 30), np.full(10, 9.0)]
+    long = make_curve(losses, status="diverged", model="A" * 40, optimizer="B" * 30)
+    doubtful = replace(suggest_lr(long, make_limit(1e-3)), doubts=tuple(Doubt), no_limit="because " * 40)
+    tried = Confirmation(lr=1e-3, steps=18, before=2.0, after=math.inf, scored_on="val_data")
+    return [doubtful, replace(doubtful, limit=None, confirmation=tried), replace(doubtful, doubts=())]
+
+
+@pytest.mark.parametrize("found", every_suggestion(), ids=["limit", "no limit", "no doubts"])
+def test_the_report_fits_eighty_columns_and_keeps_nothing_back(found):
+    text = str(found)
+    assert max(map(len, text.splitlines())) <= 80
+    for doubt in found.doubts:
+        assert doubt.value in plain_text(found)
+    assert ("doubts" in text) == bool(found.doubts)
+    assert plain_text(found).startswith(f"suggested lr {found.lr:.2g} good range {found.interval[0]:.2g} to {found.interval[1]:.2g}")
+    for name, factor in found.factors.items():
+        assert f"x{factor:.2g} ({name})" in plain_text(found)
+
+
+def test_the_report_of_a_real_search_fits_too(whole):
+    assert max(map(len, str(whole).splitlines())) <= 80
+    assert "18 steps at" in plain_text(whole)
+    assert "Sequential, SGD(momentum=0.9), batch 8, seed 0" in plain_text(whole)
+
+
+# Files --------------------------------------------------------------------------------------------------------------------------
+
+BROKEN = make_curve([2.0, 1.5, 1.0, 1e300, math.inf], status="nonfinite")
+
+
+def every_result() -> dict[str, Result]:
+    tried = Confirmation(lr=1e-3, steps=18, before=math.nan, after=math.inf, scored_on="data")
+    return {
+        "lr_curve": make_curve([math.nan, -math.inf, 0.1 + 0.2, 5e-324, math.inf], batch_size=None, samples=7),
+        "suggestion": replace(every_suggestion()[0], curve=BROKEN, confirmation=tried),
+        "confirmation": tried,
+        "stable_lr": make_limit(0.1, batch_size=None, residual=math.nan),
+        "eigen": EigenResult(values=np.array([4.0, -1.0]), residuals=np.array([1e-9, math.inf]), converged=False, hvps=3),
+    }
+
+
+def test_every_kind_of_result_is_covered():
+    assert set(every_result()) == set(Result.kinds)
+
+
+def reject(name: str) -> None:
+    raise AssertionError(f"{name} is not JSON")
+
+
+@pytest.mark.parametrize("kind", Result.kinds)
+def test_every_result_comes_back_from_json(tmp_path, kind):
+    result = every_result()[kind]
+    path = result.save(tmp_path / "result.json")
+    read = load(path)
+    assert type(read) is type(result)
+    assert read == result
+    assert hash(read) == hash(result)
+    assert read.to_json() == result.to_json()
+    json.loads(path.read_text(), parse_constant=reject)  # NaN and Infinity, which only Python would read
+
+
+def test_a_search_comes_back_from_json(tmp_path, whole):
+    read = load(whole.save(tmp_path / "found.json"))
+    assert read == whole
+    assert str(read) == str(whole)
+    assert read.doubts == whole.doubts
+    assert read.curve.losses.tolist() == whole.curve.losses.tolist()
+
+
+@given(losses=st.lists(st.floats(allow_nan=True, allow_infinity=True), max_size=30))
+def test_any_losses_come_back_bit_for_bit(losses):
+    curve = make_curve(losses)
+    read = Result.from_dict(json.loads(curve.to_json()))
+    assert np.array_equal(read.losses, curve.losses, equal_nan=True)
+    assert np.array_equal(np.signbit(read.losses[~np.isnan(losses)]), np.signbit(curve.losses[~np.isnan(losses)]))
+    assert read.lrs.tolist() == curve.lrs.tolist()
+
+
+def damaged() -> dict[str, bytes]:
+    text = BROKEN.to_json()
+    whole = json.loads(text)
+
+    def changed(**changes: Any) -> bytes:
+        return json.dumps({key: value for key, value in {**whole, **changes}.items() if value != "gone"}).encode()
+
+    return {
+        "empty": b"",
+        "cut short": text[:200].encode(),
+        "binary": bytes(range(256)),
+        "a picture": b"\x89PNG\r\n\x1a\n",
+        "a number": b"3",
+        "a list": b"[1, 2]",
+        "null": b"null",
+        "deep": b"[" * 100_000,
+        "foreign": b'{"lr": 0.1}',
+        "other kind": changed(kind="weather"),
+        "kind is a list": changed(kind=["lr_curve"]),
+        "later schema": changed(schema=2),
+        "missing field": changed(losses="gone"),
+        "unknown field": changed(colour="red"),
+        "text for a number": changed(start_lr="low"),
+        "flag for a number": changed(seed=True),
+        "fraction for an int": changed(num_iter=1.5),
+        "huge integer": changed(start_lr=10**400),
+        "unknown status": changed(status="asleep"),
+        "lists of two lengths": changed(lrs=[1e-3]),
+        "falling lrs": changed(lrs=[5.0, 4.0, 3.0, 2.0, 1.0]),
+        "NaN among lrs": changed(lrs=["nan", 1.0, 2.0, 3.0, 4.0]),
+        "nested lists": changed(losses=[[1.0], 2.0, 3.0, 4.0, 5.0]),
+        "unknown doubt": json.dumps({**json.loads(every_result()["suggestion"].to_json()), "doubts": ["GLOOM"]}).encode(),
+        "interval of three": json.dumps({**json.loads(every_result()["suggestion"].to_json()), "interval": [1, 2, 3]}).encode(),
+    }
+
+
+@pytest.mark.parametrize("name", damaged())
+def test_a_damaged_or_foreign_file_is_refused_in_one_sentence(tmp_path, name):
+    path = tmp_path / "result.json"
+    path.write_bytes(damaged()[name])
+    with pytest.raises(BadArgument, match=r"result\.json' is not a saved result: .*\.$") as caught:
+        load(path)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+def test_a_file_of_another_kind_is_refused_by_the_class(tmp_path):
+    path = make_limit().save(tmp_path / "limit.json")
+    with pytest.raises(BadArgument, match="its kind is 'stable_lr'"):
+        lrfinder.LRCurve.load(path)
+
+
+def test_a_file_that_is_not_there_is_an_os_error(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        load(tmp_path / "nothing.json")
+
+
+junk = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.lists(st.integers(), max_size=3) | st.just({})
+
+
+@given(data=st.data(), kind=st.sampled_from(sorted(Result.kinds)), value=junk)
+def test_whatever_stands_in_one_field_the_file_is_read_or_refused(data, kind, value):
+    whole = json.loads(every_result()[kind].to_json())
+    whole[data.draw(st.sampled_from(sorted(whole)))] = value
+    try:
+        read = Result.from_dict(whole)
+    except (ValueError, TypeError):  # what ``load`` turns into its sentence
+        return
+    assert Result.from_dict(json.loads(read.to_json())) == read

@@ -1,0 +1,41 @@
+"""The pages say what the code says, and their links lead somewhere."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import lrfinder
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+
+
+def test_every_doubt_stands_in_the_docs_with_its_sentence():
+    page = (ROOT / "docs" / "doubts.md").read_text()
+    assert [doubt.name for doubt in lrfinder.Doubt if f"| `{doubt.name}` | {doubt.value} |" not in page] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files_and_headings(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        name, _, anchor = target.partition("#")
+        file = page.parent / name if name else page
+        assert file.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", file.read_text(), flags=re.MULTILINE)
+            assert anchor in [heading.lower().replace(" ", "-") for heading in headings], target
+
+
+def test_sources_of_limits_lead_to_headings_of_the_formula_page():
+    from hessian.limits import LIMITS  # the group values do not matter for the source
+
+    group = {"momentum": 0.0, "dampening": 0.0, "nesterov": False, "weight_decay": 0.0, "betas": (0.9, 0.999)}
+    headings = re.findall(r"^#+ (.+)$", (ROOT / "docs" / "formulas.md").read_text(), flags=re.MULTILINE)
+    anchors = {f"docs/formulas.md#{heading.lower().replace(' ', '-')}" for heading in headings}
+    assert {function(group).source for function in LIMITS.values()} <= anchors
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_placeholder_is_left(page):
+    assert "@@" not in page.read_text()

@@ -1,0 +1,63 @@
+"""The examples do what they say: each runs from another folder, and its outcome is what a user would want from it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from commands import lrfinder, python
+
+from lrfinder import load, suggest_lr
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def accuracy(output: str) -> float:
+    return float(re.findall(r"^val accuracy ([\d.]+)$", output, flags=re.MULTILINE)[-1])
+
+
+def test_before_training_finds_a_learning_rate_that_trains_well(tmp_path: Path):
+    done = python(str(EXAMPLES / "before_training.py"), folder=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("suggested lr ")
+    assert accuracy(done.stdout) > 0.93  # chance is 0.1; the best LRs of this net reach 0.96 in ten epochs
+    assert (tmp_path / "lr.png").read_bytes().startswith(PNG)
+
+
+def test_train_trains_with_the_learning_rate_that_the_command_line_finds(tmp_path: Path):
+    script = str(EXAMPLES / "train.py")
+    done = lrfinder("find", f"{script}:make", "--set", "hidden=64", "--budget", "quick", "--quiet", "-o", "lr.png", folder=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "wrote lr.png\n")
+    assert (tmp_path / "lr.png").read_bytes().startswith(PNG)
+    trained = python(script, done.stdout.strip(), folder=tmp_path)
+    assert (trained.returncode, trained.stderr) == (0, "")
+    assert accuracy(trained.stdout) > 0.93  # a hundredth of the best LR reaches 0.25
+
+
+def test_recorded_curve_gives_learning_rates_of_several_plans(tmp_path: Path):
+    done = python(str(EXAMPLES / "recorded_curve.py"), folder=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    curve = load(tmp_path / "curve.json")
+    assert done.stdout.startswith(str(curve))
+    lines = re.findall(r"^ *(\d+) steps, (\w+) *: lr ([\d.e-]+), good range ([\d.e-]+) to ([\d.e-]+)$", done.stdout, flags=re.MULTILINE)
+    assert len(lines) == 4
+    lrs = {}
+    for steps, schedule, lr, low, high in lines:
+        found = suggest_lr(curve, total_steps=int(steps), schedule=schedule)
+        assert [lr, low, high] == [f"{value:.2g}" for value in (found.lr, *found.interval)]
+        assert float(low) < float(lr) < float(high)
+        lrs[steps, schedule] = found.lr
+    assert lrs["200", "constant"] > lrs["2000", "constant"]  # the longer, the lower
+    assert lrs["200", "onecycle"] > lrs["200", "constant"]  # a peak may be higher than what is kept up
+
+
+def test_every_example_is_tested_here():
+    assert sorted(path.name for path in EXAMPLES.glob("*.py")) == ["before_training.py", "recorded_curve.py", "train.py"]
+
+
+@pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
+def test_examples_fit_one_screen_and_begin_by_saying_what_they_do(example: Path):
+    assert len(example.read_text().splitlines()) < 40
+    assert example.read_text().startswith('"""')

@@ -1,0 +1,299 @@
+"""What users may rely on: names, signatures, docstrings, and what the wheel holds. A change here is a change for them."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import enum
+import importlib
+import inspect
+import re
+import sys
+import textwrap
+import zipfile
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import python
+
+import hessian
+import lrfinder
+from hessian import errors
+
+ROOT = Path(__file__).parents[1]
+NAMES = {
+    "hessian": [
+        "CurvatureError",
+        "CurvatureOperator",
+        "EigenResult",
+        "HessianOperator",
+        "PreconditionedOperator",
+        "Problem",
+        "StabilityLimit",
+        "StableLR",
+        "lanczos",
+        "power_iteration",
+        "preserve",
+        "stability_limit",
+        "stable_lr",
+    ],
+    "lrfinder": ["Doubt", "LRCurve", "NoSuggestionError", "Suggestion", "find_lr", "load", "plot", "range_test", "rule", "suggest_lr"],
+}
+SIGNATURES = {
+    lrfinder.find_lr: """model, optimizer, data, criterion=None, *, loss_fn=None, val_data=None, total_steps=None, schedule='onecycle',
+        budget='standard', start_lr=1e-07, end_lr=100.0, curvature=True, seed=0, progress=None, device=None""",
+    lrfinder.range_test: """model, optimizer, data, criterion=None, *, loss_fn=None, start_lr=1e-07, end_lr=10.0, num_iter=100,
+        mode='exponential', stop_factor=4.0, smoothing=0.04, seed=0, progress=None, device=None""",
+    lrfinder.suggest_lr: "curve, limit=None, *, total_steps=None, schedule='onecycle', no_limit=None",
+    lrfinder.plot: "*results, path=None, ax=None",
+    lrfinder.load: "path",
+    lrfinder.rule: "name, *, breaks=()",
+    hessian.stable_lr: """model, optimizer, data, criterion=None, *, loss_fn=None, num_batches=4, tol=0.01, seed=0, max_hvps=60,
+        device=None""",
+    hessian.lanczos: "op, k=1, *, tol=0.01, max_iter=60, seed=0, start=None",
+    hessian.power_iteration: "op, *, tol=0.01, max_iter=1000, seed=0",
+    hessian.preserve: "*objects",
+    hessian.Problem: "model, optimizer, data, criterion=None, *, loss_fn=None, device=None",
+    hessian.HessianOperator: "problem, batches",
+    hessian.PreconditionedOperator: "operator, scale, inner=None, outer=None",
+    hessian.stability_limit: "*optimizers",
+    hessian.StableLR.plot: "self, path=None, ax=None",
+    lrfinder.LRCurve.suggest: "self, rule='steepest'",
+    lrfinder.LRCurve.plot: "self, path=None, ax=None",
+    lrfinder.LRCurve.save: "self, path",
+    lrfinder.Suggestion.plot: "self, path=None, ax=None",
+    lrfinder.Suggestion.apply: "self, optimizer",
+    lrfinder.Suggestion.save: "self, path",
+}
+PUBLIC = {f"{package}.{name}": getattr(importlib.import_module(package), name) for package in NAMES for name in NAMES[package]}
+FUNCTIONS = {name: value for name, value in PUBLIC.items() if inspect.isfunction(value)}
+CLASSES = {name: value for name, value in PUBLIC.items() if inspect.isclass(value)}
+METHODS = {
+    f"{name}.{attribute}": value
+    for name, cls in CLASSES.items()
+    for attribute, value in inspect.getmembers(cls)
+    if not attribute.startswith("_") and (inspect.isfunction(value) or isinstance(value, property))
+}
+PACKAGES = pytest.mark.parametrize("package", NAMES)
+
+
+# Names --------------------------------------------------------------------------------------------------------------------------
+
+
+@PACKAGES
+def test_the_names_are_these_and_no_others(package: str):
+    module = importlib.import_module(package)
+    assert sorted(dir(module)) == sorted(module.__all__) == sorted(NAMES[package])
+
+
+@PACKAGES
+def test_what_type_checkers_see_is_what_there_is(package: str):
+    tree = ast.parse((ROOT / package / "__init__.pyi").read_text())
+    imported = {alias.asname: (node.module, alias.name) for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    (listed,) = [ast.literal_eval(node.value) for node in tree.body if isinstance(node, ast.Assign)]
+    assert sorted(imported) == sorted(listed) == sorted(NAMES[package])
+    for name, (module, original) in imported.items():
+        defined = getattr(importlib.import_module(f"{package}.{module}"), original)
+        assert defined is getattr(importlib.import_module(package), name)
+
+
+@PACKAGES
+def test_an_unknown_name_is_an_attribute_error(package: str):
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = importlib.import_module(package).no_such_name
+
+
+@PACKAGES
+def test_every_name_is_in_the_docs_under_its_package(package: str):
+    sections = re.split(r"^## ", (ROOT / "docs" / "api.md").read_text(), flags=re.MULTILINE)
+    (section,) = [section for section in sections if section.startswith(f"`{package}`")]
+    rows = re.findall(r"^\| `(\w+)[(`]", section, flags=re.MULTILINE)
+    assert sorted(rows) == sorted(NAMES[package])
+
+
+# Signatures -----------------------------------------------------------------------------------------------------------------------
+
+
+def plain(signature: inspect.Signature) -> str:
+    """A signature without its types."""
+    kept = [parameter.replace(annotation=inspect.Parameter.empty) for parameter in signature.parameters.values()]
+    return str(inspect.Signature(kept))
+
+
+@pytest.mark.parametrize("function", SIGNATURES, ids=lambda function: function.__qualname__)
+def test_signatures(function: Any):
+    assert plain(inspect.signature(function)) == f"({' '.join(SIGNATURES[function].split())})"
+
+
+def test_every_public_function_has_its_signature_locked():
+    assert set(FUNCTIONS.values()) <= set(SIGNATURES)
+
+
+@pytest.mark.parametrize("function", SIGNATURES, ids=lambda function: function.__qualname__)
+def test_every_parameter_and_result_has_a_type(function: Any):
+    function = function.__init__ if inspect.isclass(function) else inspect.unwrap(function)
+    named = set(inspect.signature(function).parameters) - {"self"}
+    assert named | {"return"} <= set(function.__annotations__)
+
+
+def test_the_four_arguments_come_first_everywhere_and_then_only_keywords():
+    for function in (lrfinder.find_lr, lrfinder.range_test, hessian.stable_lr, hessian.Problem):
+        parameters = list(inspect.signature(function).parameters.values())
+        assert [parameter.name for parameter in parameters[:4]] == ["model", "optimizer", "data", "criterion"]
+        assert all(parameter.kind is parameter.KEYWORD_ONLY for parameter in parameters[4:])
+
+
+# Docstrings -----------------------------------------------------------------------------------------------------------------------
+
+
+def section(text: str, title: str) -> list[str]:
+    """Names that a section such as ``Args:`` explains, in order."""
+    found = re.search(rf"^{title}:\n((?:[ ]+.*\n?|\n)+)", text, flags=re.MULTILINE)
+    if found is None:
+        return []
+    return [name for line in re.findall(r"^    (\w[\w, ]*): ", found[1], flags=re.MULTILINE) for name in line.split(", ")]
+
+
+def parameters_of(function: Any) -> list[str]:
+    return [name for name in inspect.signature(function).parameters if name != "self"]
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions_explain_every_parameter(name: str):
+    assert section(inspect.getdoc(FUNCTIONS[name]) or "", "Args") == parameters_of(FUNCTIONS[name])
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_classes_explain_every_field_or_parameter(name: str):
+    cls, text = CLASSES[name], inspect.getdoc(CLASSES[name]) or ""
+    assert text[0].isupper() or text.startswith("`")
+    if is_dataclass(cls):
+        assert section(text, "Attributes") == [field.name for field in fields(cls)]
+    elif issubclass(cls, enum.Enum):
+        assert all(member.value.endswith(".") for member in cls)
+    elif not issubclass(cls, Exception):
+        explained = section(text, "Args") + section(text, "Attributes")
+        assert explained[: len(parameters_of(cls))] == parameters_of(cls)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_methods_have_a_docstring_that_ends_its_first_sentence(name: str):
+    text = inspect.getdoc(METHODS[name]) or ""
+    assert re.match(r"\S.*?[.:](\s|$)", text, flags=re.DOTALL)
+
+
+def refusals(function: Any) -> Iterator[str]:
+    """What a function raises itself, or by checking its arguments first."""
+    for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(function)))):
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+            yield ast.unparse(node.exc.func)
+        if isinstance(node, ast.Call) and re.match(r"check_|positive_|whole_number|split_budget|find_rule", ast.unparse(node.func)):
+            yield "BadArgument"
+
+
+def accepted_names(error: str) -> set[str]:
+    """Names under which a docstring may promise this error: its own and its bases'."""
+    cls = getattr(errors, error, None) or getattr(builtins, error)
+    return {base.__name__ for base in cls.__mro__} - {"object", "BaseException", "Exception"}
+
+
+RAISING = {
+    name: function
+    for name, function in {**FUNCTIONS, **METHODS, **CLASSES}.items()
+    if not isinstance(function, property) and not (inspect.isclass(function) and "__init__" not in vars(function))
+    if not (is_dataclass(function) or name.endswith("Error"))
+}
+
+
+@pytest.mark.parametrize("name", RAISING)
+def test_what_is_raised_is_promised(name: str):
+    function = RAISING[name]
+    body = function.__init__ if inspect.isclass(function) else inspect.unwrap(function)
+    promised = set(section(inspect.getdoc(function) or "", "Raises"))
+    unpromised = [error for error in refusals(body) if not promised & accepted_names(error)]
+    assert unpromised == []
+
+
+def test_the_check_of_promises_sees_raises():
+    def careless(value: float) -> None:
+        if value < 0:
+            raise ValueError("negative")
+
+    assert list(refusals(careless)) == ["ValueError"]
+    assert accepted_names("BadArgument") == {"BadArgument", "ValueError"}
+    assert section("Sum.\n\nRaises:\n    BadArgument, OSError: If it\n        goes: wrong.\n    TypeError: Else.", "Raises") == [
+        "BadArgument",
+        "OSError",
+        "TypeError",
+    ]
+
+
+# The wheel ------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]:
+    folder = tmp_path_factory.mktemp("wheel")
+    done = python("-m", "hatchling", "build", "-t", "wheel", "-d", str(folder), folder=ROOT)
+    assert done.returncode == 0, done.stderr
+    (path,) = folder.glob("*.whl")
+    assert path.name == f"lrfinder-{lrfinder.__version__}-py3-none-any.whl"
+    with zipfile.ZipFile(path) as archive:
+        yield archive
+
+
+def sources() -> set[str]:
+    """Every file of the packages that belongs into the wheel."""
+    kinds = {".py", ".pyi", ".typed"}
+    files = [path for package in NAMES for path in (ROOT / package).rglob("*") if path.is_file()]
+    return {path.relative_to(ROOT).as_posix() for path in files if path.suffix in kinds}
+
+
+def test_the_wheel_holds_both_packages_and_nothing_else(wheel: zipfile.ZipFile):
+    held = set(wheel.namelist())
+    about = {name for name in held if name.startswith(f"lrfinder-{lrfinder.__version__}.dist-info/")}
+    assert held - about == sources()
+    assert {Path(name).name for name in about} == {"METADATA", "WHEEL", "RECORD", "entry_points.txt"}
+
+
+def test_the_wheel_holds_what_type_checkers_and_the_demo_need(wheel: zipfile.ZipFile):
+    for package in NAMES:
+        assert {f"{package}/__init__.py", f"{package}/__init__.pyi", f"{package}/py.typed"} <= set(wheel.namelist())
+    assert {f"lrfinder/demo/{name}.py" for name in ("__init__", "data", "models", "recipes")} <= set(wheel.namelist())
+    assert not [name for name in wheel.namelist() if "test" in name.split("/")[0]]
+
+
+def test_the_wheel_makes_the_command(wheel: zipfile.ZipFile):
+    (name,) = [name for name in wheel.namelist() if name.endswith("entry_points.txt")]
+    assert wheel.read(name).decode().split() == ["[console_scripts]", "lrfinder", "=", "lrfinder.cli:main"]
+
+
+def test_the_wheel_knows_its_version_and_what_it_needs(wheel: zipfile.ZipFile):
+    (name,) = [name for name in wheel.namelist() if name.endswith("METADATA")]
+    metadata = wheel.read(name).decode()
+    assert f"\nVersion: {lrfinder.__version__}\n" in metadata
+    needed = re.findall(r"^Requires-Dist: ([\w-]+)[^;\n]*$", metadata, flags=re.MULTILINE)
+    assert sorted(name.replace("-", "_") for name in needed) == needed_packages()
+
+
+def needed_packages() -> list[str]:
+    """What the two packages import at run time, by the names on PyPI, without the demos' extras."""
+    names = {
+        name.split(".")[0]
+        for path in sources()
+        if path.endswith(".py") and path != "lrfinder/demo/data.py"
+        for node in ast.walk(ast.parse((ROOT / path).read_text()))
+        for name in ([alias.name for alias in node.names] if isinstance(node, ast.Import) else [getattr(node, "module", None) or ""])
+    }
+    known = {"torch", "numpy", "scipy", "matplotlib", "click", "tqdm", "lazy_loader"}
+    foreign = names - known - {"hessian", "lrfinder", "", *sys.stdlib_module_names}
+    assert not foreign, f"imported but unknown here: {foreign}"
+    return sorted(names & known)
+
+
+def test_the_version_is_the_projects():
+    text = (ROOT / "pyproject.toml").read_text()
+    assert re.findall(r'^version = "(.+)"$', text, flags=re.MULTILINE) == [lrfinder.__version__]
