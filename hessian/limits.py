@@ -222,9 +222,9 @@ def adafactor(group: Group) -> StabilityLimit:
 def schedule_free_gain(group: Group, beta: float) -> float:
     """Gain of Schedule-Free averaging at the next step: one at the first, ``1 - beta`` in the end (Defazio et al. 2024)."""
     power, rate = group["weight_lr_power"], float(group["lr_max"]) if group["lr_max"] > 0 else 1.0
-    weight = float(group["k"] + 1) ** float(group["r"]) * rate ** float(power)
+    weight: float = float(group["k"] + 1) ** float(group["r"]) * rate ** float(power)
     share = weight / (float(group["weight_sum"]) + weight)
-    return float((1 - beta) * (2 - share) + share * beta) / (2 - share)
+    return (1 - beta) + share * beta / (2 - share)
 
 
 @stability_limit("schedulefree.SGDScheduleFree")

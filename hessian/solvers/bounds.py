@@ -48,12 +48,12 @@ def smallest_share(size: int, risk: float, hinted: bool) -> float:
 def polynomial_bound(values: Floats, betas: Sequence[float], size: int, risk: float, hinted: bool) -> float:
     """Where the Lanczos polynomial ``p(x) = prod (x - theta_i) / prod beta_i`` reaches one over the smallest likely share."""
     top = float(values[0])
-    if min(betas) <= 0:  # the Krylov space is exhausted: the polynomial is infinite beyond its roots
+    if not min(betas) > 0:  # the Krylov space is exhausted: the polynomial is infinite beyond its roots
         return top
     target = float(np.sum(np.log(betas))) - math.log(smallest_share(size, risk, hinted))
 
     def excess(distance: float) -> float:
-        return float(np.sum(np.log(top + distance - values))) - target
+        return float(np.sum(np.log((top - values) + distance))) - target
 
     far = max(betas) * 4 + float(values[0] - values[-1])
     while excess(far) < 0:

@@ -93,12 +93,16 @@ def lanczos(
         history.append(values)
     rounding = 10 * torch.finfo(op.like.dtype).eps * abs(values).max()
     values[abs(values) < rounding] = 0.0  # a loss that curves downward only must not get a sharpness from rounding errors
-    known = upper_bound(values, krylov.betas, op.size, probability=probability, hinted=hinted) if start is None else np.nan
-    bound = float(values[0]) if exhausted else known
+    if exhausted:
+        bound = float(values[0])
+    elif start is None:
+        bound = upper_bound(values, krylov.betas, op.size, probability=probability, hinted=hinted)
+    else:
+        bound = np.nan  # nothing is random about the start
     return EigenResult(
         values=sign * values[:k],
         residuals=residuals[:k],
-        converged=exhausted or settled,
+        converged=bool(exhausted or settled),
         hvps=op.products - before,
         bound=sign * bound,
         probability=probability,
