@@ -12,7 +12,7 @@ import peers
 from models import TASKS, Pair, Task, Training
 from scipy.sparse.linalg import eigsh
 from sweep_cost import cycle
-from timing import Prepare, Run, interleave, quartiles, ratios
+from timing import Prepare, Run, Timings, interleave, quartiles, ratios
 
 from hessian import HessianOperator, Problem, lanczos
 
@@ -59,28 +59,33 @@ SOLVERS: dict[str, Solver] = {
 
 
 def measure(rounds: int) -> dict[str, Any]:
-    """For each task, state of training and solver: cost in gradients and relative error."""
-    return {f"{name}, {state}": measure_state(task, steps, rounds) for name, task in TASKS.items() for state, steps in STATES.items()}
+    """For each state of training, task and solver: cost in gradients and relative error."""
+    return {state: {name: measure_task(task, steps, rounds) for name, task in TASKS.items()} for state, steps in STATES.items()}
 
 
-def measure_state(task: Task, steps: int, rounds: int) -> dict[str, Any]:
+def measure_task(task: Task, steps: int, rounds: int) -> dict[str, Any]:
     training = trained(task, steps)
     inputs, target = task.samples()
     batch = inputs[: BATCH[task.name]], target[: BATCH[task.name]]
     exact = reference(training, batch)
-    failures = {name: failure for name, solver in SOLVERS.items() if (failure := failure_of(solver(training, batch, 0)))}
-    subjects = {name: seeded(solver, training, batch) for name, solver in SOLVERS.items() if name not in failures}
-    found = interleave(subjects, rounds, PASSES[task.name])
-    for timings in found.values():
-        timings.seconds = [seconds / (REPEATS if timings is found[GRADIENT] else 1) for seconds in timings.seconds]
-    costs = {name: ratios(timings, found[GRADIENT]) for name, timings in found.items() if name != GRADIENT}
-    solvers = {name: {"cost": quartiles(cost), "error": worst_error(found[name].returned, exact), "costs": cost} for name, cost in costs.items()}
+    found = interleave({name: seeded(solver, training, batch) for name, solver in SOLVERS.items()}, rounds, PASSES[task.name])
+    unit = found.pop(GRADIENT)
+    unit.seconds = [seconds / REPEATS for seconds in unit.seconds]
     return {
         "eigenvalue": exact,
-        "gradient_seconds": quartiles(found[GRADIENT].seconds),
-        "solvers": {**solvers, **{name: {"failure": text} for name, text in failures.items()}},
+        "gradient_seconds": quartiles(unit.seconds),
+        "solvers": {name: summary(timings, unit, exact) for name, timings in found.items()},
         "seeds": over_seeds(training, batch, exact),
     }
+
+
+def summary(timings: Timings, unit: Timings, exact: float) -> dict[str, Any]:
+    """Cost in gradients round by round, and the worst error."""
+    if timings.failure:
+        return {"failure": timings.failure}
+    costs = ratios(timings, unit)
+    error = worst_error(timings.returned, exact)
+    return {"cost": quartiles(costs), "costs": costs, "error": error, "accurate": error <= ACCURACY}
 
 
 def trained(task: Task, steps: int) -> Training:
@@ -99,15 +104,6 @@ def reference(training: Training, batch: Pair) -> float:
     inputs, target = (part.double() if part.is_floating_point() else part for part in batch)
     operator = HessianOperator(Problem(model, None, [(inputs, target)], training.criterion), [(inputs, target)])
     return float(eigsh(operator.to_scipy(), k=1, which="LA", tol=1e-8, return_eigenvectors=False)[0])
-
-
-def failure_of(run: Run) -> str:
-    """What a solver that cannot work here says, in a line; nothing if it can."""
-    try:
-        run()
-    except RuntimeError as error:
-        return str(error).splitlines()[0]
-    return ""
 
 
 def seeded(solver: Solver, training: Training, batch: Pair) -> Prepare:

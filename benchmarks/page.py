@@ -11,7 +11,7 @@ from typing import Any
 def write(path: Path, results: dict[str, Any]) -> None:
     """Put the tables of the parts that were measured where their markers stand; the prose stays."""
     text = path.read_text()
-    for part, table in (("sweep", sweep_table), ("curvature", curvature_table), ("setting", setting_line)):
+    for part, table in (("sweep", sweep_table), ("curvature", curvature_tables), ("setting", setting_line)):
         if part in results:
             text = replaced(text, part, table(results[part]))
     path.write_text(text)
@@ -33,27 +33,32 @@ def sweep_table(found: dict[str, Any]) -> str:
     return table(head, ([name, *(spread(found[task][name]["ratio"], 2) for task in tasks)] for name in names[1:]))
 
 
+def curvature_tables(found: dict[str, Any]) -> str:
+    """A table for each state of the training."""
+    return "\n\n".join(f"Weights {state}:\n\n{curvature_table(tasks)}" for state, tasks in found.items())
+
+
 def curvature_table(found: dict[str, Any]) -> str:
     """A row for each solver: cost in gradients, and its worst error."""
-    states = list(found)
-    names = list(found[states[0]]["solvers"])
-    head = ["cost in gradients (worst error)", *(f"{state}, {milliseconds(found[state]['gradient_seconds'])}" for state in states)]
-    rows = [[name, *(solver_cell(found[state]["solvers"][name]) for state in states)] for name in names]
-    seeds = [found[state]["seeds"] for state in states]
+    measured = list(found.values())
+    head = ["cost in gradients", *(f"{task}, {milliseconds(values['gradient_seconds'])}" for task, values in found.items())]
+    rows = [[name, *(solver_cell(values["solvers"][name]) for values in measured)] for name in measured[0]["solvers"]]
+    seeds = [values["seeds"] for values in measured]
     products = ["its Hessian-vector products", *("-".join(map(str, sorted(set(seed["products"])))) for seed in seeds)]
-    errors = [f"its worst error over {seeds[0]['count']} seeds", *(percent(seed["error"]) for seed in seeds)]
+    errors = [f"its worst error over {seeds[0]['count']} start vectors", *(percent(seed["error"]) for seed in seeds)]
     return table(head, [rows[0], products, errors, *rows[1:]])
 
 
 def solver_cell(found: dict[str, Any]) -> str:
     if "failure" in found:
-        return "fails"
-    return f"{spread(found['cost'], 1)}, {percent(found['error'])}"
+        return "refuses"
+    return f"{spread(found['cost'], 0)}, {percent(found['error'])}{'' if found['accurate'] else ' (wrong)'}"
 
 
 def setting_line(found: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
-    return f"{found['cores']} CPU cores, one thread, medians of {found['rounds']} rounds (quartiles in brackets). Python {found['python']}, {versions}."
+    rounds = f"medians of {found['rounds']} rounds (quartiles in brackets)"
+    return f"{found['cores']} CPU cores, one thread, {rounds}. Python {found['python']}, {versions}."
 
 
 def table(head: list[str], rows: Iterable[list[str]]) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import peers
 from models import TASKS, Pair, Task, Training
 from peers import NEVER, START_LR, STEPS
-from timing import Prepare, Run, interleave, quartiles, ratios
+from timing import Prepare, Run, Timings, interleave, quartiles, ratios
 
 from lrfinder import range_test
 
@@ -78,12 +78,15 @@ def measure(rounds: int) -> dict[str, Any]:
 def measure_task(task: Task, rounds: int) -> dict[str, Any]:
     found = interleave({name: fresh(task, subject) for name, subject in SUBJECTS.items()}, rounds, PASSES[task.name])
     for name, timings in found.items():
-        if set(timings.returned) != {STEPS}:
-            raise AssertionError(f"{name} made {sorted(set(timings.returned))} steps on {task.name}, not {STEPS}")
-    return {
-        name: {"ratio": quartiles(ratios(timings, found[BARE])), "seconds": quartiles(timings.seconds), "ratios": ratios(timings, found[BARE])}
-        for name, timings in found.items()
-    }
+        if timings.failure or set(timings.returned) != {STEPS}:
+            raise RuntimeError(f"{name} on {task.name}: {timings.failure or timings.returned}, not {STEPS} steps in every pass")
+    return {name: summary(timings, found[BARE]) for name, timings in found.items()}
+
+
+def summary(timings: Timings, bare: Timings) -> dict[str, Any]:
+    """Time over that of the bare loop, round by round."""
+    over = ratios(timings, bare)
+    return {"ratio": quartiles(over), "ratios": over, "seconds": quartiles(timings.seconds)}
 
 
 def fresh(task: Task, subject: Callable[[Task, Training], Run]) -> Prepare:

@@ -17,33 +17,41 @@ Prepare = Callable[[int], Run]  # takes the number of the pass, does what is not
 
 @dataclass
 class Timings:
-    """What one subject took in each round, in seconds, and what it returned in each pass."""
+    """What one subject took in each round, in seconds, and what it returned in each pass; or why it cannot work here."""
 
     seconds: list[float] = field(default_factory=list)
     returned: list[Any] = field(default_factory=list)
+    failure: str = ""
 
 
 def interleave(subjects: Mapping[str, Prepare], rounds: int, passes: int = 1) -> dict[str, Timings]:
-    """Time every subject in every round, after one that does not count.
+    """Time every subject in every round, after one run each that does not count.
 
     A round makes ``passes`` passes over all subjects, each pass in another order, and keeps the median of each.
     """
-    found = {name: Timings() for name in subjects}
+    found = {name: Timings(failure=failure_of(prepare(0))) for name, prepare in subjects.items()}
+    able = [name for name in subjects if not found[name].failure]
     shuffle = random.Random(0).shuffle
-    for name, prepare in subjects.items():
-        timed(prepare(0))
     for number in range(rounds):
-        seconds: dict[str, list[float]] = {name: [] for name in subjects}
+        seconds: dict[str, list[float]] = {name: [] for name in able}
         for index in range(passes):
-            order = list(subjects)
-            shuffle(order)
-            for name in order:
+            shuffle(able)
+            for name in able:
                 elapsed, value = timed(subjects[name](number * passes + index))
                 seconds[name].append(elapsed)
                 found[name].returned.append(value)
         for name, values in seconds.items():
             found[name].seconds.append(float(np.median(values)))
     return found
+
+
+def failure_of(run: Run) -> str:
+    """The first line of what a subject says that cannot work here; nothing if it can."""
+    try:
+        run()
+    except RuntimeError as error:
+        return str(error).splitlines()[0]
+    return ""
 
 
 def timed(run: Run) -> tuple[float, Any]:

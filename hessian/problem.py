@@ -112,9 +112,7 @@ def check_model(model: Any) -> None:
         if parameter.is_meta:
             raise BadArgument(f"parameter {name} is on the meta device and has no values; load the weights first.")
         if parameter.is_inference():
-            raise BadArgument(
-                f"parameter {name} was made under torch.inference_mode, so it cannot be trained; make the model outside of it."
-            )
+            raise BadArgument(f"parameter {name} was made under torch.inference_mode and cannot be trained; make the model outside of it.")
 
 
 def check_device(model: nn.Module, device: torch.device | str | None) -> torch.device | None:

@@ -91,12 +91,13 @@ def find_lr(
     with problem.preserved(*([] if held_out is None else [held_out.data])) as snapshot:
         problem.seed(seed)
         first = problem.check_first_loss()
+        probe = Probe(problem, snapshot, held_out, spend.probe, seed, schedule)  # bad val_data must not cost a sweep
         snapshot.restore()
         curve = complete(sweep(problem, settings, first, bar))
         with keeping(curve):
             limit, reason = curvature_limit(problem, snapshot, seed) if curvature else (None, None)
             found = suggest_lr(curve, limit, total_steps=total_steps, schedule=schedule, no_limit=reason)
-            return confirm(found, Probe(problem, snapshot, held_out, spend.probe, seed, schedule), bar)
+            return confirm(found, probe, bar)
 
 
 def complete(curve: LRCurve) -> LRCurve:

@@ -198,7 +198,7 @@ def fingerprint(model: nn.Module, optimizer: Any = None, loaders: Iterable[Any] 
 def optimizer_fingerprint(optimizer: Any) -> dict[str, Any]:
     found: dict[str, Any] = {"groups": [id(group) for group in optimizer.param_groups]}
     for index, group in enumerate(optimizer.param_groups):
-        lr = group["lr"]
+        lr = group.get("lr")
         found[f"group {index}"] = [(key, bits(value)) for key, value in group.items() if key != "params"]
         found[f"group {index} lr"] = (bits(lr), id(lr) if isinstance(lr, Tensor) else None)
         found[f"group {index} members"] = [id(parameter) for parameter in group["params"]]

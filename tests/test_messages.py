@@ -4,10 +4,13 @@ One table: what is called, which exception, words of the cause, words of the cur
 """
 
 import math
+from functools import partial
 
 import pytest
 import torch
+from oracles import assert_untouched, fingerprint
 from torch import nn
+from torch.nn.parameter import is_lazy
 from torch.utils.data import DataLoader, TensorDataset
 
 import hessian
@@ -16,49 +19,50 @@ from hessian.errors import BadArgument, BadType, NoSuggestionError
 
 
 class Setting:
-    """A training that works, from which every case spoils one thing."""
+    """A training under way, from which every case spoils one thing."""
 
     def __init__(self):
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)
         self.model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 3))
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.1, momentum=0.9)
         self.data = [(torch.randn(8, 4), torch.randint(3, (8,))) for _ in range(5)]
         self.criterion = nn.CrossEntropyLoss()
+        for inputs, target in self.data:
+            self.criterion(self.model(inputs), target).backward()
+            self.optimizer.step()  # so there is momentum, and there are gradients, to lose
 
-    def digest(self):
-        """Every bit that a measurement could move."""
-        tensors = [*self.model.state_dict().values(), torch.random.get_rng_state()]
-        state = {key: value for group in self.optimizer.param_groups for key, value in group.items() if key != "params"}
-        flags = [module.training for module in self.model.modules()]
-        grads = [parameter.grad is None for parameter in self.model.parameters()]
-        return [tensor.numpy().tobytes() for tensor in tensors], state, dict(self.optimizer.state), flags, grads
+    @property
+    def arguments(self):
+        return {"model": self.model, "optimizer": self.optimizer, "data": self.data, "criterion": self.criterion}
 
 
 FUNCTIONS = {"find_lr": lrfinder.find_lr, "range_test": lrfinder.range_test, "stable_lr": hessian.stable_lr}
+SPOILED = {"model", "optimizer", "data", "val_data"}
 
 
 def call(name="find_lr", **changes):
     """A call of one function on the setting with some arguments replaced; a change may be a function of the setting."""
 
-    def run(setting):
-        arguments = {"model": setting.model, "optimizer": setting.optimizer, "data": setting.data, "criterion": setting.criterion}
-        arguments |= {key: value(setting) if key in SPOILED and callable(value) else value for key, value in changes.items()}
-        return FUNCTIONS[name](**arguments)
+    def prepare(setting):
+        spoiled = {key: value(setting) if key in SPOILED and callable(value) else value for key, value in changes.items()}
+        return partial(FUNCTIONS[name], **{**setting.arguments, **spoiled})
 
-    return run
-
-
-SPOILED = {"model", "optimizer", "data", "val_data"}
+    return prepare
 
 
 def spoiled(**attributes):
-    """A setting's call after some of its group values were replaced."""
+    """A call after some values of the param group were replaced."""
 
-    def run(setting):
+    def prepare(setting):
         setting.optimizer.param_groups[0].update(attributes)
         return call()(setting)
 
-    return run
+    return prepare
+
+
+def plain(function):
+    """A call that needs no training."""
+    return lambda setting: function
 
 
 def frozen(setting):
@@ -67,27 +71,52 @@ def frozen(setting):
     return call()(setting)
 
 
+def frozen_in_the_optimizer(setting):
+    setting.model[0].requires_grad_(False)
+    return call(optimizer=lambda s: torch.optim.SGD(s.model[0].parameters(), lr=0.1))(setting)
+
+
 def without_lr(setting):
     del setting.optimizer.param_groups[0]["lr"]
     return call()(setting)
 
 
-def mapping_without_loss(setting):
-    class Silent(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.layer = nn.Linear(4, 3)
+def of_model(make, data=None):
+    """A call with another model."""
 
-        def forward(self, x):
-            return {"logits": self.layer(x)}
+    def prepare(setting):
+        model = make()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        return call(model=lambda s: model, optimizer=optimizer, **({} if data is None else data))(setting)
 
-    model = Silent()
-    return lrfinder.find_lr(model, torch.optim.SGD(model.parameters(), lr=0.1), [{"x": torch.randn(8, 4)}])
+    return prepare
 
 
-def lazy(setting):
-    model = nn.LazyLinear(3)
-    return lrfinder.find_lr(model, torch.optim.SGD(model.parameters(), lr=0.1), setting.data, setting.criterion)
+class Silent(nn.Module):
+    """Takes a mapping and returns no loss."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+
+    def forward(self, x):
+        return {"logits": self.layer(x)}
+
+
+def made_in_inference_mode():
+    with torch.inference_mode():
+        return nn.Linear(4, 3)
+
+
+def one_shot(setting):
+    """Reads its batches once, although it looks like a loader."""
+    source = iter(setting.data * 6)
+
+    class Loader:
+        def __iter__(self):
+            return source
+
+    return Loader()
 
 
 def short_curve(count=4):
@@ -105,7 +134,6 @@ def short_curve(count=4):
     )
 
 
-META = nn.Linear(4, 3, device="meta")
 CASES = {
     "optimizer of another model": (
         call(optimizer=lambda s: torch.optim.SGD(nn.Linear(4, 3).parameters(), lr=0.1)),
@@ -128,14 +156,11 @@ CASES = {
     "learning rate NaN": (spoiled(lr=math.nan), BadArgument, "base learning rates are [nan]", "create it with a positive lr"),
     "no learning rate": (without_lr, BadArgument, "param groups without lr", "no learning rate to find"),
     "model is no module": (call(model=lambda s: s.criterion.forward), BadType, "not a torch.nn.Module", "pass the module"),
-    "lazy module": (lazy, BadArgument, "has no shape yet", "run one batch"),
-    "meta device": (
-        call(model=lambda s: META, optimizer=lambda s: torch.optim.SGD(META.parameters(), lr=0.1)),
-        BadArgument,
-        "meta device",
-        "load the weights first",
-    ),
+    "lazy module": (of_model(lambda: nn.LazyLinear(3)), BadArgument, "has no shape yet", "run one batch"),
+    "meta parameters": (of_model(lambda: nn.Linear(4, 3, device="meta")), BadArgument, "meta device", "load the weights first"),
+    "inference parameters": (of_model(made_in_inference_mode), BadArgument, "torch.inference_mode", "make the model outside"),
     "nothing requires grad": (frozen, BadArgument, "none of the 6 parameters", "unfreeze"),
+    "nothing trained requires grad": (frozen_in_the_optimizer, BadArgument, "no parameter that the optimizer holds", "unfreeze"),
     "empty data": (call(data=[]), BadArgument, "data is empty", "pass at least one batch"),
     "data that gives nothing": (call(data=lambda s: iter_of_nothing()), BadArgument, "data gave no batch", "drop_last"),
     "generator as data": (call(data=lambda s: (b for b in s.data)), BadType, "can be read only once", "pass the DataLoader"),
@@ -149,11 +174,24 @@ CASES = {
     "tensor as data": (call(data=lambda s: torch.randn(8, 4)), BadType, "data is a Tensor, not batches", "a list of batches"),
     "empty val_data": (call(val_data=[]), BadArgument, "val_data is empty", "pass at least one batch"),
     "generator as val_data": (call(val_data=lambda s: (b for b in s.data)), BadType, "val_data is a generator", "pass the DataLoader"),
+    "val_data of another kind": (call(val_data=lambda s: [(*b, 1) for b in s.data]), BadType, "a batch is 3 parts", "pass loss_fn"),
+    "val_data that give nothing": (call(val_data=lambda s: iter_of_nothing()), BadArgument, "val_data gave no batch", "drop_last"),
+    "data set as val_data": (
+        call(val_data=lambda s: TensorDataset(torch.randn(8, 4), torch.zeros(8))),
+        BadType,
+        "val_data is a Dataset",
+        "DataLoader(val_data, batch_size=...)",
+    ),
     "criterion and loss_fn": (call(loss_fn=lambda m, b: None), BadArgument, "criterion and loss_fn are both given", "pass one"),
     "criterion is no function": (call(criterion=3), BadType, "criterion is a int", "pass a function"),
     "batches of three": (call(data=lambda s: [(*b, 1) for b in s.data]), BadType, "a batch is 3 parts", "pass loss_fn"),
     "tuples without criterion": (call(criterion=None), BadType, "a batch must be a mapping", "pass criterion"),
-    "model without loss": (mapping_without_loss, BadType, "without a loss", "put the labels into the batch"),
+    "model without loss": (
+        of_model(Silent, {"data": lambda s: [{"x": torch.randn(8, 4)}], "criterion": None}),
+        BadType,
+        "without a loss",
+        "put the labels into the batch",
+    ),
     "loss per sample": (call(criterion=nn.CrossEntropyLoss(reduction="none")), BadArgument, "shape (8,), not one value", "loss.mean()"),
     "loss is a number": (call(criterion=lambda out, y: 1.0), BadType, "the loss is a float", "before .item()"),
     "loss is NaN": (call(criterion=lambda out, y: out.mean() * math.nan), BadArgument, "loss of the first batch is nan", "check the data"),
@@ -174,25 +212,54 @@ CASES = {
     "infinite lr": (call(end_lr=math.inf), BadArgument, "end_lr=inf is not", "such as 1e-3"),
     "lr is text": (call(end_lr="1"), BadType, "end_lr='1' is not a number", "pass a positive one"),
     "lr is a flag": (call(end_lr=True), BadType, "end_lr=True is not a number", "pass a positive one"),
+    "no room between": (call("range_test", start_lr=1.0, end_lr=1.0 + 1e-15), BadArgument, "there are not 100 numbers", "widen"),
+    "unknown schedule in suggest_lr": (
+        plain(lambda: lrfinder.suggest_lr(short_curve(), schedule="step")),
+        BadArgument,
+        "schedule='step' is unknown",
+        "choose 'constant'",
+    ),
+    "no steps in suggest_lr": (
+        plain(lambda: lrfinder.suggest_lr(short_curve(), total_steps=0)),
+        BadArgument,
+        "total_steps=0",
+        "at least 1",
+    ),
     "unknown schedule": (call(schedule="step"), BadArgument, "schedule='step' is unknown", "choose 'constant'"),
     "unknown budget": (call(budget="huge"), BadArgument, "budget='huge' is unknown", "a number of gradients"),
+    "half a budget": (call(budget=99.5), BadType, "budget=99.5 is not a whole number", "at least 60"),
     "tiny budget": (call(budget=10), BadArgument, "budget=10 is too small", "at least 60"),
     "no steps": (call(total_steps=0), BadArgument, "total_steps=0 is too small", "at least 1"),
     "half a step": (call(total_steps=1.5), BadType, "total_steps=1.5 is not a whole number", "at least 1"),
+    "negative seed in range_test": (call("range_test", seed=-1), BadArgument, "seed=-1 is too small", "at least 0"),
+    "negative seed in stable_lr": (call("stable_lr", seed=-1), BadArgument, "seed=-1 is too small", "at least 0"),
     "negative seed": (call(seed=-1), BadArgument, "seed=-1 is too small", "at least 0"),
     "unknown mode": (call("range_test", mode="cosine"), BadArgument, "mode='cosine' is unknown", "choose 'exponential'"),
     "one iteration": (call("range_test", num_iter=1), BadArgument, "num_iter=1 is too small", "at least 2"),
+    "negative stop factor": (call("range_test", stop_factor=-4.0), BadArgument, "stop_factor=-4 is not a positive", "pass one"),
     "stop factor of one": (call("range_test", stop_factor=1.0), BadArgument, "stop_factor=1 would stop at once", "above 1"),
+    "negative smoothing": (call("range_test", smoothing=-0.1), BadArgument, "smoothing=-0.1 is not a share", "from 0 (none) to 0.5"),
     "smoothing of two": (call("range_test", smoothing=2.0), BadArgument, "smoothing=2.0 is not a share", "from 0 (none) to 0.5"),
     "no batches": (call("stable_lr", num_batches=0), BadArgument, "num_batches=0 is too small", "at least 1"),
+    "negative tolerance": (call("stable_lr", tol=-0.1), BadArgument, "tol=-0.1 is not a positive", "pass one"),
     "no tolerance": (call("stable_lr", tol=0.0), BadArgument, "tol=0 is not a positive", "pass one"),
     "one product": (call("stable_lr", max_hvps=1), BadArgument, "max_hvps=1 is too small", "at least 2"),
-    "unknown rule": (lambda s: short_curve().suggest("best"), BadArgument, "rule 'best' is unknown", "choose one of"),
-    "curve too short for a rule": (lambda s: short_curve().suggest("steepest"), NoSuggestionError, "only 4 finite points", "at least 10"),
-    "curve too short to decide": (lambda s: lrfinder.suggest_lr(short_curve()), NoSuggestionError, "only 4 finite points", "at least 10"),
-    "plot of nothing": (lambda s: lrfinder.plot(), BadArgument, "plot got no result", "pass a Suggestion"),
-    "plot of a number": (lambda s: lrfinder.plot(0.1), BadType, "cannot draw a float", "pass a Suggestion"),
-    "unknown suffix": (lambda s: short_curve().save("lr.gif"), BadArgument, "'lr.gif' ends in none of", "choose one"),
+    "unknown rule": (plain(lambda: short_curve().suggest("best")), BadArgument, "rule 'best' is unknown", "choose one of"),
+    "curve too short for a rule": (
+        plain(lambda: short_curve().suggest("steepest")),
+        NoSuggestionError,
+        "only 4 finite points",
+        "at least 10",
+    ),
+    "curve too short to decide": (
+        plain(lambda: lrfinder.suggest_lr(short_curve())),
+        NoSuggestionError,
+        "only 4 finite points",
+        "at least 10",
+    ),
+    "plot of nothing": (plain(lambda: lrfinder.plot()), BadArgument, "plot got no result", "pass a Suggestion"),
+    "plot of a number": (plain(lambda: lrfinder.plot(0.1)), BadType, "cannot draw a float", "pass a Suggestion"),
+    "unknown suffix": (plain(lambda: short_curve().save("lr.gif")), BadArgument, "'lr.gif' ends in none of", "choose one"),
 }
 
 
@@ -203,17 +270,43 @@ class iter_of_nothing:  # it stands in the table like the functions beside it
         return iter(())
 
 
-@pytest.mark.parametrize(("run", "exception", "cause", "cure"), CASES.values(), ids=CASES)
-def test_bad_input_gets_one_sentence_and_nothing_moves(run, exception, cause, cure):
-    setting, untouched = Setting(), Setting()
+def watched_model(action, setting):
+    """What the call could move: its own model where it has one whose values can be read, else that of the setting."""
+    model = getattr(action, "keywords", {}).get("model")
+    readable = isinstance(model, nn.Module) and not any(is_lazy(parameter) for parameter in model.parameters())
+    return model if readable else setting.model
+
+
+def pictures(action, setting):
+    """Fingerprints of both trainings and of the random generators."""
+    model = watched_model(action, setting)
+    if any(parameter.is_meta for parameter in model.parameters()):
+        model = setting.model
+    return {**fingerprint(setting.model, setting.optimizer), **{f"own {key}": value for key, value in fingerprint(model).items()}}
+
+
+@pytest.mark.parametrize(("prepare", "exception", "cause", "cure"), CASES.values(), ids=CASES)
+def test_bad_input_gets_one_sentence_and_nothing_moves(prepare, exception, cause, cure):
+    setting = Setting()
+    action = prepare(setting)
+    before = pictures(action, setting)
     with pytest.raises(exception) as caught:
-        run(setting)
+        action()
+    assert_untouched(before, pictures(action, setting))
     message = str(caught.value)
     assert cause in message
     assert cure in message
     assert "\n" not in message
-    assert setting.digest()[0] == untouched.digest()[0]
-    assert setting.digest()[2:] == untouched.digest()[2:]
+
+
+def test_a_loader_that_can_be_read_only_once_is_told_so_after_the_sweep():
+    """It cannot be told before. Whatever is missing then, everything is put back, and the sweep is not lost."""
+    setting = Setting()
+    before = fingerprint(setting.model, setting.optimizer)
+    with pytest.raises(BadArgument, match="data gave no batch") as caught:
+        lrfinder.find_lr(**{**setting.arguments, "data": one_shot(setting)})
+    assert_untouched(before, fingerprint(setting.model, setting.optimizer))
+    assert caught.value.curve.status == "data_ended"
 
 
 @pytest.mark.parametrize("exception", [BadArgument, BadType])
@@ -221,7 +314,21 @@ def test_exceptions_are_the_builtin_ones_that_users_catch(exception):
     assert issubclass(exception, {BadArgument: ValueError, BadType: TypeError}[exception])
 
 
-def test_the_check_that_nothing_moved_can_fail():
-    setting, untouched = Setting(), Setting()
-    setting.model[1].running_mean += 1e-7
-    assert setting.digest()[0] != untouched.digest()[0]
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda setting: setting.model[1].running_mean.add_(1e-7),
+        lambda setting: setting.optimizer.state.clear(),
+        lambda setting: setting.optimizer.param_groups[0].update(lr=0.2),
+        lambda setting: setting.model[2].bias.grad.zero_(),
+        lambda setting: setting.model[1].eval(),
+        lambda setting: torch.rand(1),
+    ],
+    ids=["buffer", "momentum", "lr", "gradient", "mode", "generator"],
+)
+def test_the_check_that_nothing_moved_can_fail(spoil):
+    setting = Setting()
+    before = pictures(None, setting)
+    spoil(setting)
+    with pytest.raises(AssertionError):
+        assert_untouched(before, pictures(None, setting))

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from hessian.errors import BadArgument
 from hessian.operators.base import CurvatureOperator
-from hessian.operators.graphs import GRAPH_MEMORY, BatchGraphs, second_derivative
+from hessian.operators.graphs import GRAPH_MEMORY, BatchGraphs, check_graph, second_derivative
 from hessian.operators.hessian import check_batches, choose_parameters
 from hessian.problem import PairLoss, Problem
 from hessian.vectors import flatten, unflatten
@@ -61,6 +61,7 @@ class GGNOperator(CurvatureOperator):
             # d/du <u, J v> is J v: differentiating the backward pass in its own input gives the forward derivative.
             dummy = torch.zeros_like(outputs, requires_grad=True)
             pulled = torch.autograd.grad(outputs, self.parameters, dummy, create_graph=True, allow_unused=True, materialize_grads=True)
+        check_graph(pulled)
         return Linearization(outputs, dummy, list(pulled), output_hessian(self.criterion, outputs, target))
 
     def _product(self, vector: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from hessian.batches import batch_size
 from hessian.errors import CurvatureError
 from hessian.problem import Problem
-from hessian.snapshot import keep_random_state, keep_tensors
+from hessian.snapshot import keep_random_state
 
 GRAPH_MEMORY = 2**30  # bytes of graphs kept by default: four batches of most small models, one of a large one
 
@@ -44,7 +44,6 @@ class BatchGraphs:
         self.shares = [size / sum(sizes) for size in sizes]
         self.kept: list[Graph | None] = []
         self.recomputed = 0
-        self._buffers = [buffer for module in self.problem.modules for buffer in module.buffers()]
         self._random: list[Callable[[], None]] = []
         used, largest = 0, 0
         for batch in self.batches:
@@ -58,7 +57,7 @@ class BatchGraphs:
 
     def _advance_random(self, batch: Any) -> None:
         """Draw what a forward pass draws, so that later batches see the numbers they would see if all graphs were kept."""
-        with torch.no_grad(), self._same_buffers(), differentiable_twice(self.problem.modules):
+        with torch.no_grad(), copied_buffers(self.problem.modules), differentiable_twice(self.problem.modules):
             self.problem.loss(batch)
 
     def __iter__(self) -> Iterator[tuple[Graph, float]]:
@@ -81,20 +80,26 @@ class BatchGraphs:
     def _make(self, batch: Any, *, count: bool) -> tuple[Graph, int]:
         with ExitStack() as stack:
             sizes = stack.enter_context(counting_saved_bytes()) if count else {}
-            stack.enter_context(self._same_buffers())
+            stack.enter_context(copied_buffers(self.problem.modules))
             stack.enter_context(differentiable_twice(self.problem.modules))
             stack.enter_context(second_derivative())
             graph = self.build(batch)
         return graph, sum(sizes.values())
 
-    @contextmanager
-    def _same_buffers(self) -> Iterator[None]:
-        """Running statistics are as before afterwards; ``.data`` is written, so graphs that saved them stay valid."""
-        restore = keep_tensors(self._buffers)
-        try:
-            yield
-        finally:
-            restore()
+
+@contextmanager
+def copied_buffers(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Give the forward pass copies of the buffers: it may write to them, and the graph that is kept may refer to what it wrote."""
+    registries = [module._buffers for root in modules for module in root.modules() if isinstance(module._buffers, dict)]
+    kept = [dict(registry) for registry in registries]
+    copies = {id(buffer): buffer.clone() for entries in kept for buffer in entries.values() if buffer is not None}
+    for registry, entries in zip(registries, kept, strict=True):
+        registry.update({name: copies.get(id(buffer)) for name, buffer in entries.items()})
+    try:
+        yield
+    finally:
+        for registry, entries in zip(registries, kept, strict=True):
+            registry.update(entries)
 
 
 @contextmanager
@@ -139,12 +144,31 @@ def second_derivative() -> Iterator[None]:
         yield
     except RuntimeError as error:
         text = str(error)
-        if "derivative for" in text or "is not implemented" in text or "once_differentiable" in text or "double backward" in text.lower():
-            raise NoSecondDerivativeError(
-                f"the Hessian-vector product failed: {text.splitlines()[0].rstrip('.')}. The model uses an operation without a second "
-                "derivative; pass method='finite_difference', or replace that operation by one written in plain torch."
-            ) from error
+        if "derivative for" in text or "is not implemented" in text or "double backward" in text.lower():
+            raise no_second_derivative(text.splitlines()[0].rstrip(".")) from error
         raise
+
+
+def check_graph(gradient: Sequence[Tensor]) -> None:
+    """Refuse a gradient with a ``once_differentiable`` function in it: torch's node for that leads nowhere and so counts as zero."""
+    seen: set[Any] = set()
+    waiting = [entry.grad_fn for entry in gradient]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        if node.name() == "torch::autograd::Error":
+            raise no_second_derivative("a custom function is marked once_differentiable")
+        seen.add(node)
+        waiting.extend(following for following, _ in node.next_functions)
+
+
+def no_second_derivative(cause: str) -> CurvatureError:
+    """The error, with what to do."""
+    return NoSecondDerivativeError(
+        f"the Hessian-vector product failed: {cause}. The model uses an operation without a second derivative; "
+        "pass method='finite_difference', or replace that operation by one written in plain torch."
+    )
 
 
 class NoSecondDerivativeError(CurvatureError):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from hessian.errors import BadArgument
 from hessian.operators.base import CurvatureOperator
-from hessian.operators.graphs import GRAPH_MEMORY, BatchGraphs, second_derivative
+from hessian.operators.graphs import GRAPH_MEMORY, BatchGraphs, check_graph, second_derivative
 from hessian.problem import Problem
 from hessian.vectors import flatten, unflatten
 
@@ -55,7 +55,9 @@ class HessianOperator(CurvatureOperator):
     def _gradient(self, batch: Any) -> list[Tensor]:
         with torch.enable_grad():
             loss = self.problem.loss(batch)
-            gradient = torch.autograd.grad(loss, self.parameters, create_graph=True, allow_unused=True, materialize_grads=True)
+            seed = torch.ones_like(loss, requires_grad=True)  # without it a custom function next to the loss leaves no node to be checked
+            gradient = torch.autograd.grad(loss, self.parameters, seed, create_graph=True, allow_unused=True, materialize_grads=True)
+        check_graph(gradient)
         return list(gradient)
 
     def _product(self, vector: Tensor) -> Tensor:

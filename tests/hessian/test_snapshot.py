@@ -363,10 +363,19 @@ def test_a_part_that_fails_does_not_keep_the_others():
 # Ctrl-C -------------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def raising():
+    """The usual handler: a shell that starts the tests in the background has Ctrl-C ignored."""
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, handler)
+
+
 def press_ctrl_c():
     signal.raise_signal(signal.SIGINT)  # not os.kill: another thread may receive that, a moment later
 
 
+@pytest.mark.usefixtures("raising")
 def test_ctrl_c_waits_until_everything_is_restored():
     training = Training()
     before = training.fingerprint()
@@ -377,6 +386,7 @@ def test_ctrl_c_waits_until_everything_is_restored():
     assert signal.getsignal(signal.SIGINT) is handler
 
 
+@pytest.mark.usefixtures("raising")
 def test_ctrl_c_would_leave_half_a_model_without_that(monkeypatch):
     monkeypatch.setattr(snapshot, "uninterrupted", nullcontext)
     training = Training()
@@ -398,6 +408,7 @@ def test_ctrl_c_goes_to_the_users_own_handler():
     assert caught == [[]]  # called once, when all was back
 
 
+@pytest.mark.usefixtures("raising")
 def test_ctrl_c_while_restoring_after_an_error_is_not_lost():
     training = Training()
     training.disturb = lambda: [].pop()

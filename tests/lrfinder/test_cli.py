@@ -78,14 +78,18 @@ def noise():
 
 
 def failing(at=30):
-    "The loss function raises in the middle of the sweep."
-    training, calls, criterion = make(), [], nn.MSELoss()
+    "The loss function raises in the middle of the sweep, and tells what it had returned until then."
+    import json, pathlib
+
+    training, returned, criterion = make(), [], nn.MSELoss()
 
     def loss(output, target):
-        calls.append(1)
-        if len(calls) == at:
+        if len(returned) == at:
+            pathlib.Path("returned").write_text(json.dumps(returned))
             raise ZeroDivisionError("the user's own mistake")
-        return criterion(output, target)
+        value = criterion(output, target)
+        returned.append(value.item())
+        return value
 
     return {**training, "criterion": loss}
 
@@ -468,7 +472,9 @@ def test_an_error_in_the_middle_of_the_sweep_leaves_what_was_recorded(folder: Pa
     assert "lrfinder/cli.py" not in done.stderr
     curve = load(folder / "lr.json")
     assert isinstance(curve, LRCurve)
-    assert (len(curve.lrs), curve.status) == (28, "interrupted")  # the first of the 30 calls looked at the loss, the last failed
+    assert curve.status == "interrupted"
+    assert len(curve.losses) > 20  # the first calls of 30 are not part of the sweep
+    assert curve.losses.tolist() == json.loads((folder / "returned").read_text())[-len(curve.losses) :]
     assert is_picture(folder / "lr.png")
 
 
@@ -537,7 +543,7 @@ def test_ctrl_c_in_the_middle_of_the_sweep_leaves_what_was_recorded(command: str
     assert err == f"{IMPORTING}{MAKING}wrote lr.json\ninterrupted\n"
     curve = load(folder / "lr.json")
     assert curve.status == "interrupted"
-    assert 28 <= len(curve.lrs) < 10_000
+    assert 20 < len(curve.lrs) < 10_000
 
 
 # Late imports: what needs no torch must not wait for it -------------------------------------------------------------------------------
@@ -574,12 +580,6 @@ def test_help_and_mistakes_load_nothing_heavy(arguments: list[str], status: int,
     assert (said, loaded) == (str(status), set())
 
 
-def test_the_check_of_late_imports_can_fail(folder: Path):
-    said, loaded = loaded_by("from lrfinder.cli import run; print(run(['find', 'heavy:no_model']))", folder)
-    assert said == "2"
-    assert loaded >= {"torch"}
-
-
 def test_importing_the_packages_loads_nothing_heavy(tmp_path: Path):
     assert loaded_by("import lrfinder, hessian, lrfinder.demo; dir(lrfinder), dir(hessian)", tmp_path) == ("", set())
 
@@ -597,4 +597,4 @@ def test_reading_and_judging_a_saved_result_loads_no_torch(saved: Path):
 def test_plot_loads_no_torch(saved: Path):
     said, loaded = loaded_by("from lrfinder.cli import run; print(run(['plot', 'sgd.json', '-o', 'late.svg']))", saved)
     assert said == "0"
-    assert loaded == {"numpy", "matplotlib"}
+    assert loaded == {"numpy", "matplotlib"}  # the check can fail, then: it sees what is loaded

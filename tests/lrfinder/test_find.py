@@ -95,17 +95,18 @@ class Interrupted:
 def calls_of(sweep: int) -> dict[str, tuple[int, int | None]]:
     """Calls of the loss in a search whose sweep makes that many steps: which call falls where, and how many points are recorded."""
     held_out, steps = 3, split_budget("quick").probe
-    curvature = 1 + sweep
+    before = 1 + held_out
+    curvature = before + sweep
     probe = curvature + 4
     return {
         "first check": (1, None),
-        "first step": (2, 0),
-        "middle of the sweep": (40, 38),
-        "last step": (1 + sweep, sweep - 1),
+        "scoring before": (before, None),
+        "first step": (before + 1, 0),
+        "middle of the sweep": (before + 39, 38),
+        "last step": (before + sweep, sweep - 1),
         "curvature": (curvature + 2, sweep),
-        "scoring before": (probe + 1, sweep),
-        "confirming training": (probe + held_out + 5, sweep),
-        "scoring after": (probe + held_out + steps + held_out, sweep),
+        "confirming training": (probe + 5, sweep),
+        "scoring after": (probe + steps + held_out, sweep),
     }
 
 
