@@ -77,8 +77,8 @@ def effective_rank(op: CurvatureOperator, *, num_products: int = 60, seed: int =
 def signs(op: CurvatureOperator, count: int, seed: int) -> Tensor:
     """Random signs, shape ``(n, count)``, the same on every device."""
     generator = torch.Generator().manual_seed(seed)
-    heads = torch.randint(0, 2, (op.size, count), generator=generator)
-    return torch.sub(2 * heads, 1).to(op.like)
+    heads: Tensor = torch.randint(0, 2, (op.size, count), generator=generator)
+    return heads.mul(2).add(-1).to(op.like)
 
 
 def orthonormal(matrix: Tensor) -> Tensor:
