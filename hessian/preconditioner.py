@@ -73,14 +73,19 @@ def adadelta(group: Group, state: State, parameter: Tensor) -> Tensor:
 
 
 def adafactor(group: Group, state: State, parameter: Tensor) -> Tensor:
-    """Adafactor: the factored ``sqrt(v)`` over the root mean square of the weights, to which its LR is relative."""
+    """Adafactor: the factored ``sqrt(v)`` over the root mean square of the weights, to which its LR is relative.
+
+    Its first epsilon (the precision of the weights by default) is a floor under the mean of ``v`` that the factors are divided by, and
+    under ``sqrt(v)``: gradients below ``sqrt(eps)`` are not scaled up all the way.
+    """
+    floor = torch.finfo(parameter.dtype).eps if group["eps"][0] is None else float(group["eps"][0])
     if "row_var" in state:
         rows, columns = state["row_var"], state["col_var"]
-        moment = rows @ columns / rows.mean(dim=-2, keepdim=True).clamp(min=torch.finfo(rows.dtype).tiny)
+        moment = rows @ columns / rows.mean(dim=-2, keepdim=True).clamp(min=floor)
     else:
         moment = state["variance"]
     size = max(float(group["eps"][1]), float(parameter.detach().norm()) / math.sqrt(parameter.numel()))
-    return root_plus(moment, 0.0) / size
+    return torch.where(moment > 0, moment.sqrt().clamp(min=floor), math.inf) / size
 
 
 def schedule_free(group: Group, state: State, parameter: Tensor) -> Tensor:

@@ -189,9 +189,8 @@ def circumstances(problem: Problem, settings: CurvatureSettings, batches: Sequen
 def measure_along_update(problem: Problem, settings: CurvatureSettings) -> StableLR:
     """The descent limit along the optimizer's real next update: ``2 / sharpness`` with the curvature ``u'Hu / -g'u``."""
     batches = read_batches(problem, settings)
-    operator = make_operator(problem, batches, settings)
-    problem.seed(settings.seed)
     update = update_direction(problem, batches[0])
+    operator = make_operator(problem, batches, settings)  # after the step, which would invalidate kept graphs
     lr = descent_limit(operator, operator.start_hint(), update)
     return StableLR(
         lr=lr,

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-Held = Mapping[str, float] | Sequence[tuple[Tensor, Mapping[str, Any]]]
+Held = Mapping[str, Any] | Sequence[tuple[Tensor, Mapping[str, Any]]]
 
 # Second moments to which adaptive optimizers are held. ``step`` is so large that every bias correction is 1.
 HELD = {"exp_avg_sq": 0.04, "max_exp_avg_sq": 0.09, "square_avg": 0.04, "grad_avg": 0.1, "step": 1e6}
@@ -36,7 +36,7 @@ def divergence_threshold(diverges: Callable[[float], bool], low: float, high: fl
 
 
 def is_divergent(
-    optimizer: torch.optim.Optimizer, hessian: Tensor, held: Mapping[str, float] | Sequence[Any] = (), steps: int = 500
+    optimizer: torch.optim.Optimizer, hessian: Tensor, held: Mapping[str, Any] | Sequence[Any] = (), steps: int = 500
 ) -> bool:
     """Whether steps of the real optimizer on ``w' H w / 2`` grow.
 
@@ -60,6 +60,8 @@ def is_divergent(
 
 def create_state(optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor]) -> None:
     """One step that moves nothing: its LR and gradients are zero."""
+    if hasattr(optimizer, "train"):  # Schedule-Free optimizers refuse to step otherwise
+        optimizer.train()
     rates = [group["lr"] for group in optimizer.param_groups]
     for group in optimizer.param_groups:
         group["lr"] = 0.0
@@ -75,12 +77,21 @@ def create_state(optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor])
 
 
 def hold(optimizer: torch.optim.Optimizer, held: Held) -> None:
-    """Put back what ``held`` names."""
-    pairs = [(parameter, held) for parameter in optimizer.state] if isinstance(held, Mapping) else held
-    for parameter, values in pairs:
-        state = optimizer.state[parameter]
-        for name in values.keys() & state.keys():
-            state[name].copy_(torch.as_tensor(values[name]))
+    """Put back what ``held`` names, in the state of every parameter or in the param groups; a function is called with the group."""
+    if isinstance(held, Mapping):
+        for group in optimizer.param_groups:
+            values = {name: value(group) if callable(value) else value for name, value in held.items()}
+            group.update({name: values[name] for name in values.keys() & group.keys()})
+            for parameter in group["params"]:
+                put_back(optimizer.state[parameter], values)
+    else:
+        for parameter, values in held:
+            put_back(optimizer.state[parameter], values)
+
+
+def put_back(state: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    for name in values.keys() & state.keys():
+        state[name].copy_(torch.as_tensor(values[name]))
 
 
 def real_step(optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor], hessian: Tensor) -> None:

@@ -45,7 +45,8 @@ class CurvatureOperator(ABC):
         if other.ndim not in (1, 2) or other.shape[0] != self.size:
             raise ValueError(f"cannot multiply an operator of shape {self.shape} with a tensor of shape {tuple(other.shape)}.")
         if other.ndim == 2:
-            return torch.stack([self @ column for column in other.unbind(1)], dim=1)
+            columns = [self @ column for column in other.unbind(1)]
+            return torch.stack(columns, dim=1) if columns else other.to(self.like)
         self.products += 1
         return self._product(other.to(self.like))
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hessian.batches import batch_size
 from hessian.operators.base import CurvatureOperator
+from hessian.operators.graphs import full_precision
 from hessian.operators.hessian import check_batches, choose_parameters
 from hessian.problem import Problem
 from hessian.snapshot import keep_random_state, keep_tensors
@@ -65,7 +66,7 @@ class FiniteDifferenceOperator(CurvatureOperator):
         """Mean gradient over the batches, flat, at the weights moved by ``step`` along ``parts``; always the same random numbers."""
         sizes = [batch_size(batch) or 1 for batch in self.batches]
         total = torch.zeros(self.size, dtype=self.like.dtype, device=self.like.device)
-        with self._moved(parts or [], step), torch.enable_grad():
+        with self._moved(parts or [], step), full_precision(), torch.enable_grad():
             for batch, size in zip(self.batches, sizes, strict=True):
                 loss = self.problem.loss(batch)
                 entries = torch.autograd.grad(loss, self.parameters, allow_unused=True, materialize_grads=True)

@@ -66,8 +66,8 @@ class GGNOperator(CurvatureOperator):
 
     def _product(self, vector: Tensor) -> Tensor:
         total = torch.zeros_like(vector)
-        for linear, share in self.graphs:
-            total += share * self._pull(linear, linear.hessian(self._push(linear, vector)))
+        for product, share in self.graphs.map(lambda linear: self._pull(linear, linear.hessian(self._push(linear, vector)))):
+            total += share * product
         return total
 
     def _push(self, linear: Linearization, vector: Tensor) -> Tensor:
@@ -82,9 +82,10 @@ class GGNOperator(CurvatureOperator):
 
     def _pull(self, linear: Linearization, outputs: Tensor) -> Tensor:
         """``J^T u``."""
-        entries = torch.autograd.grad(
-            linear.outputs, self.parameters, outputs, retain_graph=True, allow_unused=True, materialize_grads=True
-        )
+        with second_derivative():
+            entries = torch.autograd.grad(
+                linear.outputs, self.parameters, outputs, retain_graph=True, allow_unused=True, materialize_grads=True
+            )
         return flatten(entries)
 
 
@@ -130,7 +131,7 @@ def cross_entropy_hessian(criterion: Any, outputs: Tensor, target: Tensor) -> Ou
 
     def product(u: Tensor) -> Tensor:
         weighted = weights * u
-        return weighted - outputs.softmax(classes) * weighted.sum(classes, keepdim=True)
+        return weighted - weights * (weighted.sum(classes, keepdim=True) / scale)
 
     return product
 
@@ -139,11 +140,12 @@ def autograd_hessian(criterion: Any, outputs: Tensor, target: Tensor) -> OutputH
     """The loss's own second derivative in the outputs."""
     leaf = outputs.requires_grad_()
     with torch.enable_grad():
-        (gradient,) = torch.autograd.grad(criterion(leaf, target), leaf, create_graph=True)
+        loss = criterion(leaf, target)
+        seed = torch.ones_like(loss, requires_grad=True)  # leaves a node to be checked, as in HessianOperator
+        (gradient,) = torch.autograd.grad(loss, leaf, seed, create_graph=True)
+    check_graph([gradient])
 
     def product(u: Tensor) -> Tensor:
-        if not gradient.requires_grad:
-            return torch.zeros_like(u)
         with second_derivative():
             return torch.autograd.grad(gradient, leaf, u, retain_graph=True, allow_unused=True, materialize_grads=True)[0]
 

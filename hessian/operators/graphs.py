@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from hessian.snapshot import keep_random_state
 
 GRAPH_MEMORY = 2**30  # bytes of graphs kept by default: four batches of most small models, one of a large one
 
+Value = TypeVar("Value")
 Graph = Any  # whatever a build function returns: tensors whose graphs hold the memory
 
 
@@ -61,12 +62,14 @@ class BatchGraphs:
             self.problem.loss(batch)
 
     def __iter__(self) -> Iterator[tuple[Graph, float]]:
-        """Every graph with its share; one that was not kept is freed when the next is asked for."""
+        """Every graph with its share. While the caller holds one, the next is made: ``map`` takes less memory."""
+        return self.map(lambda graph: graph)
+
+    def map(self, use: Callable[[Graph], Value]) -> Iterator[tuple[Value, float]]:
+        """``use(graph)`` and the share of every batch. A graph that was not kept is gone before the next is made: nobody else holds it."""
         for index, batch in enumerate(self.batches):
-            graph = self.kept[index]
-            if graph is None:
-                graph = self._again(index, batch)
-            yield graph, self.shares[index]
+            kept = self.kept[index]
+            yield use(self._again(index, batch) if kept is None else kept), self.shares[index]
 
     def _again(self, index: int, batch: Any) -> Graph:
         restore = keep_random_state()
@@ -125,10 +128,18 @@ def differentiable_twice(modules: Sequence[nn.Module]) -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         stack.enter_context(torch.compiler.set_stance("force_eager"))
-        for kind in autocast_devices():
-            stack.enter_context(torch.autocast(kind, enabled=False))
+        stack.enter_context(full_precision())
         if any(isinstance(layer, nn.RNNBase) for module in modules for layer in module.modules()):
             stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+        yield
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Autocast off: products of bfloat16 activations, or differences of their gradients, would be noise."""
+    with ExitStack() as stack:
+        for kind in autocast_devices():
+            stack.enter_context(torch.autocast(kind, enabled=False))
         yield
 
 
@@ -139,9 +150,10 @@ def autocast_devices() -> list[str]:
 
 @contextmanager
 def second_derivative() -> Iterator[None]:
-    """Turn torch's ways to say "no second derivative" into one sentence."""
+    """Differentiate in full precision (autocast reaches backward passes too); turn torch's ways to say "no" into one sentence."""
     try:
-        yield
+        with full_precision():
+            yield
     except RuntimeError as error:
         text = str(error)
         if "derivative for" in text or "is not implemented" in text or "double backward" in text.lower():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -62,14 +63,14 @@ class HessianOperator(CurvatureOperator):
 
     def _product(self, vector: Tensor) -> Tensor:
         total = torch.zeros_like(vector)
-        for gradient, share in self.graphs:
-            total += share * self.differentiate(gradient, vector)
+        for product, share in self.graphs.map(partial(self.differentiate, vector=vector)):
+            total += share * product
         return total
 
     def batch_products(self, vector: Tensor) -> list[Tensor]:
         """``H_B v`` of every single batch: how the batches disagree. Counts as one product."""
         self.products += 1
-        return [self.differentiate(gradient, vector) for gradient, _ in self.graphs]
+        return [product for product, _ in self.graphs.map(partial(self.differentiate, vector=vector))]
 
     def differentiate(self, gradient: list[Tensor], vector: Tensor) -> Tensor:
         """Derivative of ``<gradient, vector>``; entries that depend on no weight (of a linear loss) contribute nothing."""
@@ -86,14 +87,19 @@ class HessianOperator(CurvatureOperator):
 
     def batch_gradients(self) -> list[Tensor]:
         """The gradient of every single batch, flat."""
-        return [flatten(gradient).detach() for gradient, _ in self.graphs]
+        return [gradient for gradient, _ in self.graphs.map(detached)]
 
     def start_hint(self) -> Tensor:
         """The gradient: early in training it leans towards the sharp directions."""
         total = torch.zeros(self.size, dtype=self.like.dtype, device=self.like.device)
-        for gradient, share in self.graphs:
-            total += share * flatten(gradient).detach()
+        for gradient, share in self.graphs.map(detached):
+            total += share * gradient
         return total
+
+
+def detached(gradient: list[Tensor]) -> Tensor:
+    """A gradient as one flat tensor without its graph."""
+    return flatten(entry.detach() for entry in gradient)
 
 
 def choose_parameters(problem: Problem, names: Iterable[str] | None) -> dict[str, nn.Parameter]:

@@ -93,12 +93,12 @@ def lanczos(
         history.append(values)
     rounding = 10 * torch.finfo(op.like.dtype).eps * abs(values).max()
     values[abs(values) < rounding] = 0.0  # a loss that curves downward only must not get a sharpness from rounding errors
-    if exhausted:
-        bound = float(values[0])
-    elif start is None:
-        bound = upper_bound(values, krylov.betas, op.size, probability=probability, hinted=hinted)
-    else:
+    if start is not None:
         bound = np.nan  # nothing is random about the start
+    elif exhausted:
+        bound = float(values[0])
+    else:
+        bound = upper_bound(values, krylov.betas, op.size, probability=probability, hinted=hinted)
     return EigenResult(
         values=sign * values[:k],
         residuals=residuals[:k],
@@ -189,8 +189,8 @@ class Krylov:
         return values[::-1].copy(), vectors[:, ::-1].copy()  # torch takes no negative strides
 
     def exhausted(self, values: Floats) -> bool:
-        """Whether the space cannot grow: the Ritz values are exact."""
-        return self.steps == self.op.size or self.betas[-1] <= BREAKDOWN * max(float(abs(values).max()), 1e-30)
+        """Whether the space cannot grow: the Ritz values are exact. Low memory may take more steps than there are dimensions."""
+        return (self.keep_all and self.steps == self.op.size) or self.betas[-1] <= BREAKDOWN * max(float(abs(values).max()), 1e-30)
 
     def combine(self, weights: Floats) -> Tensor:
         """Ritz vectors, shape ``(n, k)``, from their coordinates in the basis."""

@@ -25,18 +25,19 @@ def trace(op: CurvatureOperator, *, num_products: int = 30, seed: int = 0) -> Es
         seed: Of the random signs.
 
     Returns:
-        The estimate with its standard error (that of the random part).
+        The estimate with its standard error (that of the random part); the exact trace, with the error zero, of an operator that has
+        no more than ``num_products`` dimensions.
     """
-    third = min(positive_int("num_products", num_products, least=6) // 3, op.size)
+    third = positive_int("num_products", num_products, least=6) // 3
     before = op.products
+    if op.size <= num_products:
+        return Estimate(value=float((op @ identity(op)).diagonal().sum(dtype=torch.float64)), error=0.0, hvps=op.products - before)
     basis = orthonormal(op @ signs(op, third, seed))
     inside = float((basis * (op @ basis)).sum(dtype=torch.float64))
-    if basis.shape[1] == op.size:
-        return Estimate(value=inside, error=0.0, hvps=op.products - before)
     probes = signs(op, third, seed + 1)
     probes = probes - basis @ (basis.T @ probes)
     samples = (probes * (op @ probes)).sum(dim=0, dtype=torch.float64).cpu().numpy()
-    error = float(samples.std(ddof=1) / math.sqrt(third)) if third > 1 else math.nan
+    error = float(samples.std(ddof=1) / math.sqrt(third))
     return Estimate(value=inside + float(samples.mean()), error=error, hvps=op.products - before)
 
 
@@ -50,6 +51,8 @@ def frobenius_norm(op: CurvatureOperator, *, num_products: int = 10, seed: int =
     """
     positive_int("num_products", num_products, least=2)
     before = op.products
+    if op.size <= num_products:
+        return Estimate(value=float((op @ identity(op)).double().norm()), error=0.0, hvps=op.products - before)
     squares = (op @ signs(op, num_products, seed)).square().sum(dim=0, dtype=torch.float64).cpu().numpy()
     mean, error = float(squares.mean()), float(squares.std(ddof=1) / math.sqrt(num_products))
     norm = math.sqrt(mean)
@@ -72,6 +75,11 @@ def effective_rank(op: CurvatureOperator, *, num_products: int = 60, seed: int =
     rank = (top.value / size.value) ** 2
     spread = math.hypot(2 * top.error / abs(top.value) if top.value else 0.0, 2 * size.error / size.value)
     return Estimate(value=rank, error=rank * spread, hvps=top.hvps + size.hvps)
+
+
+def identity(op: CurvatureOperator) -> Tensor:
+    """All coordinate directions: as many exact products as an estimate would take tell a small operator entirely."""
+    return torch.eye(op.size, dtype=op.like.dtype, device=op.like.device)
 
 
 def signs(op: CurvatureOperator, count: int, seed: int) -> Tensor:

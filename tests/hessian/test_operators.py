@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +15,15 @@ from scipy.sparse.linalg import eigsh
 from torch import nn
 from torch.nn import functional as F
 
-from hessian import CurvatureError, CurvatureOperator, HessianOperator, PreconditionedOperator, Problem
+from hessian import (
+    CurvatureError,
+    CurvatureOperator,
+    FiniteDifferenceOperator,
+    GGNOperator,
+    HessianOperator,
+    PreconditionedOperator,
+    Problem,
+)
 from hessian.operators.dense import DenseOperator
 
 # Both sides are exact up to rounding; products of a few hundred terms lose three of sixteen digits.
@@ -47,6 +58,16 @@ class Attention(nn.Module):
         query, key, value = (part.unflatten(-1, (2, 2)).transpose(1, 2) for part in self.qkv(tokens).chunk(3, -1))
         mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
         return self.out(mixed.transpose(1, 2).flatten(2).mean(1))
+
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm = nn.LSTM(4, 3, batch_first=True, dtype=F64)
+        self.out = nn.Linear(3, 3, dtype=F64)
+
+    def forward(self, tokens):
+        return self.out(self.lstm(tokens)[0][:, -1])
 
 
 class Tied(nn.Module):
@@ -88,11 +109,13 @@ def frozen_mlp():
 NETS = {
     "mlp": (mlp, (7, 4)),
     "cnn": (cnn, (5, 1, 6, 6)),
+    "lstm": (Recurrent, (6, 5, 4)),
     "attention": (Attention, (6, 5, 4)),
     "tied weights": (Tied, (6, 3)),
     "frozen parameters": (frozen_mlp, (7, 4)),
     "unused parameters": (PartlyUnused, (7, 4)),
 }
+WRITING = {cnn, Recurrent}  # to buffers, or in place in their forward mode: not for torch.func
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
@@ -105,7 +128,7 @@ def test_products_are_those_of_the_dense_hessian(make, shape, training):
     before = fingerprint(model)
     found = matrix_of(HessianOperator(problem, [batch]))
     assert_untouched(before, fingerprint(model))  # running statistics included
-    assert_same_matrix(found, dense_hessian(problem, batch, by_rows=make is cnn))
+    assert_same_matrix(found, dense_hessian(problem, batch, by_rows=make in WRITING))
 
 
 def test_eval_mode_takes_the_running_statistics():
@@ -269,7 +292,7 @@ def test_an_operation_without_second_derivative_is_one_sentence(loss_fn):
     model = nn.Linear(3, 1, dtype=F64)
     batch = normal(5, 3)
     problem = Problem(model, None, [batch], loss_fn=loss_fn)
-    with pytest.raises(CurvatureError, match="an operation without a second derivative; use lrfinder") as caught:
+    with pytest.raises(CurvatureError, match="an operation without a second derivative; pass method=.finite_difference") as caught:
         HessianOperator(problem, [batch]) @ torch.ones(4, dtype=F64)
     assert "\n" not in str(caught.value)
 
@@ -409,3 +432,427 @@ def test_an_operator_that_returns_its_argument_is_not_written_to():
     vector = torch.ones(3)
     PreconditionedOperator(Identity(3, vector), torch.full((3,), 2.0), torch.ones(3), torch.ones(3)) @ vector
     assert torch.equal(vector, torch.ones(3))
+
+
+# Gauss-Newton -------------------------------------------------------------------------------------------------------------------
+
+
+def dense_ggn(problem, batch, *, by_rows=False):
+    """``J' H_out J`` by torch.func, over the problem's parameters; ``by_rows`` for modules that write to buffers, as in ``dense_hessian``."""
+    model, criterion, (inputs, target) = problem.model, problem.loss_fn.criterion, batch
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    sizes = [parameter.numel() for parameter in problem.parameters.values()]
+
+    def outputs(flat):
+        parts = zip(problem.parameters.items(), flat.split(sizes), strict=True)
+        weights = {name: part.view_as(parameter) for (name, parameter), part in parts}
+        return torch.func.functional_call(model, {**buffers, **weights}, (inputs,))
+
+    flat = torch.cat([parameter.detach().reshape(-1) for parameter in problem.parameters.values()])
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        jacobian = torch.autograd.functional.jacobian(outputs, flat) if by_rows else torch.func.jacrev(outputs)(flat)
+        found = outputs(flat)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*torch.jit.script", category=DeprecationWarning)  # torch's own, in its forward mode
+        inner = torch.func.hessian(lambda entries: criterion(entries.view_as(found), target))(found.reshape(-1))
+    jacobian = jacobian.reshape(found.numel(), -1)
+    return jacobian.T @ inner @ jacobian
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+@pytest.mark.parametrize(("make", "shape"), NETS.values(), ids=NETS)
+def test_ggn_products_are_those_of_the_dense_matrix(make, shape, training):
+    torch.manual_seed(0)
+    model = make().train(training)
+    batch = (normal(*shape), labels(shape[0], 3))
+    problem = Problem(model, None, [batch], nn.CrossEntropyLoss())
+    before = fingerprint(model)
+    found = matrix_of(GGNOperator(problem, [batch]))
+    assert_untouched(before, fingerprint(model))
+    assert_same_matrix(found, dense_ggn(problem, batch, by_rows=make in WRITING))
+    assert torch.linalg.eigvalsh(found)[0] >= -EXACT * found.norm()  # positive semi-definite
+
+
+def shares(*shape):
+    return normal(*shape, seed=3).softmax(1)
+
+
+def some_ignored(count=7, ignored=-100):
+    target = labels(count, 3)
+    target[[1, 4]] = ignored
+    return target
+
+
+LOSSES = {  # criterion, target for seven samples of three outputs, whether the Hessian in the outputs is closed-form
+    "cross-entropy": (nn.CrossEntropyLoss(), labels(7, 3), True),
+    "cross-entropy, sum": (nn.CrossEntropyLoss(reduction="sum"), labels(7, 3), True),
+    "cross-entropy, ignored": (nn.CrossEntropyLoss(), some_ignored(), True),
+    "cross-entropy, ignored, sum": (nn.CrossEntropyLoss(reduction="sum", ignore_index=2), labels(7, 3), True),
+    "cross-entropy, label smoothing": (nn.CrossEntropyLoss(label_smoothing=0.3), some_ignored(), True),
+    "cross-entropy, class weights": (nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 5.0], dtype=F64)), labels(7, 3), False),
+    "cross-entropy, shares": (nn.CrossEntropyLoss(), shares(7, 3), False),
+    "cross-entropy, function": (F.cross_entropy, some_ignored(), True),
+    "squared error": (nn.MSELoss(), normal(7, 3, seed=2), True),
+    "squared error, sum": (nn.MSELoss(reduction="sum"), normal(7, 3, seed=2), True),
+    "squared error, function": (F.mse_loss, normal(7, 3, seed=2), True),
+    "logistic": (nn.BCEWithLogitsLoss(), shares(7, 3), False),
+    "Huber": (nn.HuberLoss(delta=0.5), normal(7, 3, seed=2), False),
+    "a sum of two": (lambda out, y: F.cross_entropy(out, y) + 0.1 * out.pow(4).mean(), labels(7, 3), False),
+}
+
+
+@pytest.mark.parametrize(("criterion", "target", "closed"), LOSSES.values(), ids=LOSSES)
+def test_ggn_has_the_hessian_of_the_loss_in_the_outputs(criterion, target, closed, monkeypatch):
+    torch.manual_seed(0)
+    batch = (normal(7, 4), target)
+    problem = Problem(mlp(), None, [batch], criterion)
+    expected = dense_ggn(problem, batch)
+    if closed:
+        monkeypatch.setattr("hessian.operators.ggn.autograd_hessian", None)
+    found = matrix_of(GGNOperator(problem, [batch]))
+    assert expected.norm() > 0
+    assert_same_matrix(found, expected)
+
+
+class PerPosition(nn.Module):
+    """Scores of three classes at five positions, in the order (batch, classes, positions) that cross-entropy takes."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)).double()
+
+    def forward(self, tokens):
+        return self.layers(tokens).transpose(1, 2)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_ggn_of_a_target_at_every_position(reduction):
+    torch.manual_seed(0)
+    target = some_ignored(30).view(6, 5)
+    batch = (normal(6, 5, 4), target)
+    problem = Problem(PerPosition(), None, [batch], nn.CrossEntropyLoss(reduction=reduction))
+    assert_same_matrix(matrix_of(GGNOperator(problem, [batch])), dense_ggn(problem, batch))
+
+
+def test_ggn_of_a_sample_without_a_batch_dimension():
+    torch.manual_seed(0)
+    batch = (normal(4), torch.tensor(2))
+    problem = Problem(mlp(), None, [batch], nn.CrossEntropyLoss())
+    assert_same_matrix(matrix_of(GGNOperator(problem, [batch])), dense_ggn(problem, batch))
+
+
+LINEAR = {"cross-entropy": (nn.CrossEntropyLoss(), labels(9, 3)), "squared error": (nn.MSELoss(), normal(9, 3, seed=1))}
+
+
+@pytest.mark.parametrize(("criterion", "target"), LINEAR.values(), ids=LINEAR)
+def test_ggn_of_a_linear_model_is_its_hessian(criterion, target):
+    torch.manual_seed(0)
+    batch = (normal(9, 4), target)
+    problem = Problem(nn.Linear(4, 3, dtype=F64), None, [batch], criterion)
+    assert_same_matrix(matrix_of(GGNOperator(problem, [batch])), matrix_of(HessianOperator(problem, [batch])))
+
+
+def test_ggn_of_linear_and_of_softmax_regression_in_closed_form():
+    torch.manual_seed(0)
+    inputs = normal(9, 4)
+    model = nn.Linear(4, 2, bias=False, dtype=F64)
+    batch = (inputs, normal(9, 2, seed=1))
+    found = matrix_of(GGNOperator(Problem(model, None, [batch], nn.MSELoss()), [batch]))
+    assert_same_matrix(found, torch.kron(torch.eye(2, dtype=F64), 2 * inputs.T @ inputs / 18))
+    batch = (inputs, labels(9, 2))
+    p = model(inputs).detach().softmax(1)
+    expected = sum(torch.kron(torch.diag(p) - torch.outer(p, p), torch.outer(x, x)) for p, x in zip(p, inputs, strict=True)) / 9
+    assert_same_matrix(matrix_of(GGNOperator(Problem(model, None, [batch], nn.CrossEntropyLoss()), [batch])), expected)
+
+
+def test_ggn_of_a_loss_that_is_linear_in_the_outputs_is_zero():
+    batch = (normal(7, 4), normal(7, 3))
+    op = GGNOperator(Problem(mlp(), None, [batch], lambda out, y: (out * y).mean()), [batch])
+    assert not matrix_of(op).any()
+
+
+def test_ggn_needs_the_split_into_model_and_loss():
+    batch = (normal(7, 4), labels(7, 3))
+    with pytest.raises(ValueError, match=r"GGNOperator needs criterion.*pass criterion, not loss_fn"):
+        GGNOperator(Problem(mlp(), None, [batch], loss_fn=lambda model, batch: model(batch[0]).mean()), [batch])
+
+
+@pytest.mark.parametrize("place", ["model", "criterion"])
+def test_ggn_refuses_an_operation_without_second_derivative(place):
+    batch = (normal(7, 4), normal(7, 3))
+    if place == "model":
+        problem = Problem(OnceOnlyNet(), None, [batch], nn.MSELoss())
+    else:
+        problem = Problem(mlp(), None, [batch], lambda out, y: OnceOnly.apply(out - y).mean())
+    with pytest.raises(CurvatureError, match="once_differentiable"):
+        GGNOperator(problem, [batch]) @ torch.ones(43, dtype=F64)
+
+
+# Subsets of the parameters ------------------------------------------------------------------------------------------------------
+
+OPERATORS = {"Hessian": HessianOperator, "GGN": GGNOperator, "differences": FiniteDifferenceOperator}
+
+
+@pytest.mark.parametrize("names", [["0.weight"], ["2.bias", "0.weight"], ["0.bias", "2.weight", "2.bias"]], ids=",".join)
+@pytest.mark.parametrize("make", OPERATORS.values(), ids=OPERATORS)
+def test_a_subset_of_the_parameters_gives_the_block(make, names):
+    torch.manual_seed(0)
+    batch = (normal(7, 4), labels(7, 3))
+    problem = Problem(mlp(), None, [batch], nn.CrossEntropyLoss())
+    dense = dense_ggn(problem, batch) if make is GGNOperator else dense_hessian(problem, batch)
+    places = dict(zip(problem.parameters, torch.arange(43).split([p.numel() for p in problem.parameters.values()]), strict=True))
+    chosen = torch.cat([places[name] for name in names])
+    op = make(problem, [batch], parameters=names)
+    block = dense[chosen][:, chosen]
+    assert op.names == names
+    error = (matrix_of(op) - block).norm()
+    assert error <= (1e-8 if make is FiniteDifferenceOperator else EXACT) * block.norm()  # step^2 is 4e-11 (1 + |w|)^2
+
+
+@pytest.mark.parametrize("names", [["0.weight", "typo"], [], ["0.bias"]], ids=["unknown", "none", "frozen"])
+@pytest.mark.parametrize("make", OPERATORS.values(), ids=OPERATORS)
+def test_names_that_are_not_trained_are_refused(make, names):
+    batch = (normal(7, 4), labels(7, 3))
+    with pytest.raises(ValueError, match=r"parameters names .* which is not trained here; choose from 0.weight, 2.bias"):
+        make(Problem(frozen_mlp(), None, [batch], nn.CrossEntropyLoss()), [batch], parameters=names)
+
+
+@pytest.mark.parametrize("make", OPERATORS.values(), ids=OPERATORS)
+def test_no_batch_is_refused(make):
+    batch = (normal(7, 4), labels(7, 3))
+    with pytest.raises(ValueError, match="batches is empty; pass at least one batch"):
+        make(Problem(mlp(), None, [batch], nn.CrossEntropyLoss()), [])
+
+
+# Many batches -------------------------------------------------------------------------------------------------------------------
+
+
+def dropout_net():
+    layers = nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Dropout(0.4), nn.Tanh(), nn.Flatten(), nn.Dropout(0.4), nn.Linear(32, 3)
+    return nn.Sequential(*layers).double()
+
+
+@pytest.mark.parametrize("make", [HessianOperator, GGNOperator])
+def test_graphs_that_are_made_again_are_the_graphs_that_are_kept(make):
+    torch.manual_seed(0)
+    model = dropout_net()
+    batches = [(normal(size, 1, 6, 6, seed=size), labels(size, 3)) for size in (4, 2, 5, 3)]
+    problem = Problem(model, None, batches, nn.CrossEntropyLoss())
+    operators = []
+    for memory in (2**30, 0):
+        torch.manual_seed(1)
+        operators.append(make(problem, batches, graph_memory=memory))
+    kept, again = operators
+    before = fingerprint(model)
+    for product in range(1, 4):
+        vector = normal(kept.size, seed=product)
+        assert torch.equal(kept @ vector, again @ vector)  # the same masks, summed in the same order
+        assert kept.graphs.recomputed == 0
+        assert again.graphs.recomputed == 3 * product  # all but the first
+    assert_untouched(before, fingerprint(model))  # generators included
+    torch.manual_seed(2)
+    assert (kept @ vector - make(problem, batches) @ vector).norm() > 0.01 * (kept @ vector).norm()  # the masks do matter
+
+
+@pytest.mark.parametrize("make", [HessianOperator, GGNOperator])
+def test_the_budget_decides_how_many_graphs_are_kept(make):
+    torch.manual_seed(0)
+    batches = [(normal(50, 4, seed=seed), labels(50, 3)) for seed in range(6)]
+    problem = Problem(mlp(), None, batches, nn.CrossEntropyLoss())
+    counts = []
+    for memory in (0, 2**14, 2**15, 2**30):  # a graph saves at least 50 x (4 + 5 + 3) x 8 = 4,800 bytes
+        kept = sum(graph is not None for graph in make(problem, batches, graph_memory=memory).graphs.kept)
+        assert (kept - 1) * 4800 <= memory
+        counts.append(kept)
+    assert counts == sorted(counts)
+    assert counts[0] == 1
+    assert counts[2] > 1
+    assert counts[-1] == 6
+
+
+class Token:
+    """Lives as long as the graph that holds it."""
+
+
+class Marked(torch.autograd.Function):
+    alive: weakref.WeakSet
+    most: int
+
+    @staticmethod
+    def forward(ctx, inputs):
+        ctx.token = Token()
+        Marked.alive.add(ctx.token)
+        Marked.most = max(Marked.most, len(Marked.alive))
+        ctx.save_for_backward(inputs)
+        return inputs.square()
+
+    @staticmethod
+    def backward(ctx, upstream):
+        return 2 * ctx.saved_tensors[0] * upstream
+
+
+@pytest.mark.parametrize("make", [HessianOperator, GGNOperator])
+@pytest.mark.parametrize("count", [2, 7])
+def test_only_one_graph_is_alive_beside_those_that_are_kept(make, count):
+    class Square(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(4, 3, dtype=F64)
+
+        def forward(self, inputs):
+            return Marked.apply(self.layer(inputs))
+
+    Marked.alive, Marked.most = weakref.WeakSet(), 0
+    batches = [(normal(5, 4, seed=seed), normal(5, 3)) for seed in range(count)]
+    op = make(Problem(Square(), None, batches, nn.MSELoss()), batches, graph_memory=0)
+    for _ in range(2):
+        op @ torch.ones(15, dtype=F64)
+    op.start_hint()
+    assert Marked.most == 2  # the first batch's and the one at work; garbage collection had no part in it
+    assert len(Marked.alive) == 1
+
+
+# Precision ----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", OPERATORS.values(), ids=OPERATORS)
+def test_autocast_does_not_reach_the_products(make):
+    torch.manual_seed(0)
+    model = mlp().float()
+    batch = (normal(7, 4).float(), labels(7, 3))
+    problem = Problem(model, None, [batch], nn.CrossEntropyLoss())
+    vector = normal(43).float()
+    expected = make(problem, [batch]) @ vector
+    with torch.autocast("cpu", torch.bfloat16):
+        assert model(batch[0]).dtype == torch.bfloat16  # autocast does work here
+        op = make(problem, [batch])
+        product = op @ vector
+    assert product.dtype == torch.float32
+    assert torch.equal(product, expected)
+
+
+# Finite differences -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("dtype", "accuracy"), [(F64, 1e-8), (torch.float32, 3e-3)], ids=["float64", "float32"])
+@pytest.mark.parametrize("make", [mlp, cnn, Recurrent])
+def test_finite_differences_are_as_good_as_they_say(make, dtype, accuracy):
+    """The step balances ``r^2`` against ``eps / r``: some 4e-11 and 2e-5 for ``r = 1``, times derivatives of higher order."""
+    shape = {mlp: (7, 4), cnn: (5, 1, 6, 6), Recurrent: (6, 5, 4)}[make]
+    torch.manual_seed(0)
+    model = make()
+    inputs, target = normal(*shape), labels(shape[0], 3)
+    exact = HessianOperator(Problem(model, None, [1], nn.CrossEntropyLoss()), [(inputs, target)])
+    vectors = [normal(exact.size, seed=seed) for seed in range(5)]
+    products = [exact @ vector for vector in vectors]
+    batch = (inputs.to(dtype), target)
+    model.to(dtype)
+    op = FiniteDifferenceOperator(Problem(model, None, [1], nn.CrossEntropyLoss()), [batch])
+    for vector, product in zip(vectors, products, strict=True):
+        error = float((op @ vector - product).norm() / product.norm())
+        # The estimate knows the truncation; where rounding is the larger part, it sees a third of it (and of luck).
+        assert error <= 6 * op.relative_error(vector.to(dtype)) + 1e-12
+        assert error <= accuracy
+
+
+def test_finite_differences_put_everything_back():
+    torch.manual_seed(0)
+    model = dropout_net()
+    batches = [(normal(size, 1, 6, 6, seed=size), labels(size, 3)) for size in (4, 2)]
+    op = FiniteDifferenceOperator(Problem(model, None, batches, nn.CrossEntropyLoss()), batches)
+    before = fingerprint(model)
+    vector = normal(op.size)
+    first = op @ vector
+    op.start_hint()
+    op.relative_error(vector)
+    assert torch.equal(op @ vector, first)  # the same masks
+    assert_untouched(before, fingerprint(model))
+
+
+def test_finite_differences_see_the_masks_of_the_exact_products():
+    torch.manual_seed(0)
+    batches = [(normal(size, 1, 6, 6, seed=size), labels(size, 3)) for size in (4, 2)]
+    problem = Problem(dropout_net(), None, batches, nn.CrossEntropyLoss())
+    found = []
+    for make in (HessianOperator, FiniteDifferenceOperator):
+        torch.manual_seed(1)
+        op = make(problem, batches)
+        found.append(op @ normal(op.size, seed=5))
+    assert (found[0] - found[1]).norm() <= 1e-7 * found[0].norm()
+
+
+@pytest.mark.parametrize("failure", [KeyError, KeyboardInterrupt])
+def test_weights_come_back_when_a_gradient_of_the_differences_fails(failure):
+    model = mlp()
+    calls = []
+
+    def criterion(outputs, target):
+        calls.append(outputs)
+        if len(calls) == 2:
+            raise failure("now")
+        return F.cross_entropy(outputs, target)
+
+    batch = (normal(7, 4), labels(7, 3))
+    op = FiniteDifferenceOperator(Problem(model, None, [batch], criterion), [batch])
+    before = fingerprint(model)
+    with pytest.raises(failure, match="now"):
+        op @ normal(43)
+    assert_untouched(before, fingerprint(model))
+
+
+class OnceOnlyNet(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = mlp()
+
+    def forward(self, inputs):
+        return self.layers[2](OnceOnly.apply(self.layers[0](inputs)))
+
+
+def test_finite_differences_need_no_second_derivative():
+    torch.manual_seed(0)
+    model = OnceOnlyNet()
+    batch = (normal(7, 4), labels(7, 3))
+    problem = Problem(model, None, [batch], nn.CrossEntropyLoss())
+    with pytest.raises(CurvatureError, match="once_differentiable"):
+        HessianOperator(problem, [batch])
+    found = matrix_of(FiniteDifferenceOperator(problem, [batch]))
+    plain = Problem(model.layers, None, [batch], loss_fn=lambda layers, batch: F.cross_entropy(layers[2](layers[0](batch[0]).square()), batch[1]))
+    expected = matrix_of(HessianOperator(plain, [batch]))
+    assert (found - expected).norm() <= 1e-7 * expected.norm()
+
+
+def test_finite_differences_along_nothing_are_nothing():
+    batch = (normal(7, 4), labels(7, 3))
+    op = FiniteDifferenceOperator(Problem(mlp(), None, [batch], nn.CrossEntropyLoss()), [batch])
+    assert not (op @ torch.zeros(43, dtype=F64)).any()
+
+
+# Properties ---------------------------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=20)
+@given(seed=seeds, shift=st.floats(-100, 100))
+def test_weight_decay_shifts_every_product(net_op, seed, shift):
+    """The loss ``L + shift |w|^2 / 2`` has the Hessian ``H + shift``."""
+    problem = net_op.problem
+
+    def decayed(model, batch):
+        return problem.loss_fn(model, batch) + shift / 2 * sum(parameter.square().sum() for parameter in model.parameters())
+
+    torch.manual_seed(3)
+    plain = HessianOperator(problem, net_op.graphs.batches)
+    torch.manual_seed(3)
+    moved = HessianOperator(Problem(problem.model, None, [0], loss_fn=decayed), net_op.graphs.batches)
+    vector = normal(net_op.size, seed=seed)
+    expected = plain @ vector + shift * vector
+    assert (moved @ vector - expected).norm() <= EXACT * (1 + abs(shift)) * (1 + vector.norm())
+
+
+@settings(max_examples=20)
+@given(seed=seeds)
+def test_ggn_never_curves_down(net_op, seed):
+    torch.manual_seed(3)
+    op = GGNOperator(net_op.problem, net_op.graphs.batches)
+    vector = normal(op.size, seed=seed)
+    assert float(vector @ (op @ vector)) >= -EXACT * float(vector @ vector)
