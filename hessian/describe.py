@@ -55,4 +55,4 @@ def describe_binding(limit: StableLR) -> str:
         share = limit.by_parameter.get(layer, 0.0)
         return f"curvature binds: {layer} holds {share:.0%} of the sharpest direction; a warm-up lets it flatten first"
     doubled = 1 / (1 / limit.curvature_lr + (1 / limit.noise_lr - 1 / limit.curvature_lr) / 2)
-    return f"noise binds: doubling the batch buys x{doubled / limit.noise_lr:.2g}, less momentum buys more"
+    return f"noise binds: doubling the batch buys x{doubled / limit.noise_lr:.2g}"

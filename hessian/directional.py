@@ -26,8 +26,9 @@ RESOLUTION = 1 / 16  # of the bisection, as in Kalra et al. 2026
 def update_direction(problem: Problem, batch: Any) -> Tensor:
     """The optimizer's next update per unit of LR, ``(w' - w) / lr``, flat, from one real step; inside ``problem.preserved``.
 
-    Weights come back; the optimizer's state has moved on by one step. The step is made at LR one: every optimizer's step is linear in
-    its LR, and at a small LR float32 weights would round the update away.
+    Weights come back; the optimizer's state has moved on by one step. The step is made at LR one: a step is linear in its LR, and at a
+    small LR float32 weights would round the update away. Three optimizers with history are not linear: Adafactor caps its LR at
+    ``1 / sqrt(t)``, ASGD steps by the LR in its state, Schedule-Free averages beside the step. Ask these before their first step.
     """
     parameters = list(problem.parameters.values())
     restore = keep_tensors(parameters)

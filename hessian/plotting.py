@@ -61,7 +61,8 @@ def draw_density(density: SpectralDensity, ax: Axes) -> Axes:
     floor = 1 / (density.size * (density.grid[-1] - density.grid[0]))  # a single eigenvalue, spread over the whole range
     ax.plot(density.grid, density.density, color="#0072B2", linewidth=1.6, label=f"density, {density.num_probes} probes")
     low, high = density.density - 2 * density.error, density.density + 2 * density.error
-    ax.fill_between(density.grid, low.clip(floor / 10), high, color="#0072B2", alpha=0.25, linewidth=0, label="two standard errors")
+    if density.num_probes > 1:
+        ax.fill_between(density.grid, low.clip(floor / 10), high, color="#0072B2", alpha=0.25, linewidth=0, label="two standard errors")
     ax.axvline(density.largest, color=LIMIT_COLOUR, linestyle="--", linewidth=1.2, label=f"largest {density.largest:.3g}")
     ax.set_yscale("log")
     ax.set_ylim(bottom=floor / 10)
@@ -75,7 +76,7 @@ def plot_density(density: SpectralDensity, path: str | os.PathLike[str] | None, 
     figure, ax = new_axes(ax)
     draw_density(density, ax)
     ax.set_title(f"{density.size:,} eigenvalues, {density.hvps} products", fontsize=10)
-    ax.legend(fontsize=8, frameon=False)
+    draw_legend(ax)
     if path is not None:
         save_figure(figure, path)
     return figure

@@ -54,9 +54,11 @@ def rmsprop(group: Group, state: State, parameter: Tensor) -> Tensor:
     """RMSprop: ``sqrt(v) + eps``; centered, the squared mean gradient is taken off ``v``. Its first steps are larger: torch's
     RMSprop does not correct the bias of ``v``, so early on it divides by less than this."""
     second = debiased(state["square_avg"], float(group["alpha"]), state)
-    if group["centered"]:
-        second = second - debiased(state["grad_avg"], float(group["alpha"]), state).square()
-    return root_plus(second, group["eps"])
+    if not group["centered"]:
+        return root_plus(second, group["eps"])
+    variance = second - debiased(state["grad_avg"], float(group["alpha"]), state).square()
+    rounding = 16 * torch.finfo(second.dtype).eps * second  # gradients that were all the same differ by no more
+    return root_plus(torch.where(variance > rounding, variance, 0.0), group["eps"])
 
 
 def adagrad(group: Group, state: State, parameter: Tensor) -> Tensor:

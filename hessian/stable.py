@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Literal
@@ -22,8 +22,9 @@ from hessian.groups import lr_ratios, set_lr
 from hessian.limits import limits_of, optimizer_age
 from hessian.noise import curvature_variance, noise_limit
 from hessian.operators.finite_difference import FiniteDifferenceOperator
-from hessian.operators.graphs import GRAPH_MEMORY, NoSecondDerivativeError, autocast_devices
+from hessian.operators.graphs import GRAPH_MEMORY, NoSecondDerivativeError
 from hessian.operators.hessian import HessianOperator
+from hessian.precision import autocast_devices
 from hessian.problem import LossFn, Problem
 from hessian.results import EigenResult, StableLR
 from hessian.sharpest import sharpness_by_parameter
@@ -117,25 +118,30 @@ class CurvatureSettings:
 
 
 def measure_limit(problem: Problem, settings: CurvatureSettings) -> StableLR:
-    """The measurement itself, inside ``preserved``: the optimizer's state moves here. Falls back to finite differences by itself."""
-    if settings.method != "auto":
-        return measure(problem, settings)
-    try:
-        return measure(problem, replace(settings, method="autograd"))
-    except NoSecondDerivativeError:
-        return measure(problem, replace(settings, method="finite_difference"))
-
-
-def measure(problem: Problem, settings: CurvatureSettings) -> StableLR:
-    """With one method."""
+    """The measurement itself, inside ``preserved``: the optimizer's state moves here."""
     if settings.along == "update":
         return measure_along_update(problem, settings)
     first, geometry, steps = prepare_geometry(problem, settings)
+    return by_method(settings, lambda chosen: measure_along_hessian(problem, chosen, first, geometry, steps))
+
+
+def by_method(settings: CurvatureSettings, measure: Callable[[CurvatureSettings], StableLR]) -> StableLR:
+    """Measure with the method asked for; ``"auto"`` falls back to finite differences where there is no second derivative."""
+    if settings.method != "auto":
+        return measure(settings)
+    try:
+        return measure(replace(settings, method="autograd"))
+    except NoSecondDerivativeError:
+        return measure(replace(settings, method="finite_difference"))
+
+
+def measure_along_hessian(
+    problem: Problem, settings: CurvatureSettings, first: OptimizerGeometry | None, geometry: OptimizerGeometry, steps: int
+) -> StableLR:
+    """The limit of the sharpest direction, with one method, in the geometry that ``steps`` of the pre-roll have prepared."""
     batches = read_batches(problem, settings)
     operator = make_operator(problem, batches, settings)  # after the pre-roll: stepping, even at LR zero, invalidates kept graphs
     top = top_eigenvalue(geometry.around(operator), settings)
-    rough = replace(settings, max_hvps=FIRST_STEP_HVPS)
-    first_lr = None if first is None else first.max_lr(float(top_eigenvalue(first.around(operator), rough).values[0]))
     sharpness = float(top.values[0])
     curvature_lr = geometry.max_lr(sharpness)
     noise_lr = batch_noise_lr(operator, geometry, top.vectors[:, 0], batches)
@@ -143,7 +149,7 @@ def measure(problem: Problem, settings: CurvatureSettings) -> StableLR:
         lr=min(curvature_lr, noise_lr or math.inf),
         curvature_lr=curvature_lr,
         noise_lr=noise_lr,
-        first_step_lr=first_lr,
+        first_step_lr=first_step_limit(first, operator, settings),
         sharpness=sharpness,
         residual=float(top.residuals[0]),
         bound=top.bound,
@@ -163,12 +169,23 @@ def prepare_geometry(problem: Problem, settings: CurvatureSettings) -> tuple[Opt
     limits, ratios = limits_of(problem.optimizer), lr_ratios(problem.optimizer)
     if all(limit.preconditioner is None for limit in limits):
         return None, OptimizerGeometry(problem, limits, ratios), 0
-    first, steps = None, 0
-    if optimizer_age(problem.optimizer) == 0 and settings.first_step:
-        steps = pre_roll(problem, settings, 1)
+    age = optimizer_age(problem.optimizer)
+    first, steps = None, max(PRE_ROLL - age, 0)
+    problem.seed(settings.seed)
+    stream = islice(problem.batches, steps)  # one pass for both: started anew, it would give the first batch twice
+    if age == 0 and settings.first_step:
+        pre_roll(problem, islice(stream, 1))
         first = OptimizerGeometry(problem, limits_of(problem.optimizer), ratios)
-    steps += pre_roll(problem, settings, PRE_ROLL - optimizer_age(problem.optimizer))
+    pre_roll(problem, stream)
     return first, OptimizerGeometry(problem, limits_of(problem.optimizer), ratios), steps
+
+
+def first_step_limit(first: OptimizerGeometry | None, operator: Any, settings: CurvatureSettings) -> float | None:
+    """The limit after one step; None where the optimizer has made several, or knows nothing yet (the variance of one gradient)."""
+    if first is None or not bool(first.scale.any()):
+        return None
+    rough = replace(settings, max_hvps=min(settings.max_hvps, FIRST_STEP_HVPS))
+    return first.max_lr(float(top_eigenvalue(first.around(operator), rough).values[0]))
 
 
 def circumstances(problem: Problem, settings: CurvatureSettings, batches: Sequence[Any]) -> dict[str, Any]:
@@ -189,8 +206,13 @@ def circumstances(problem: Problem, settings: CurvatureSettings, batches: Sequen
 def measure_along_update(problem: Problem, settings: CurvatureSettings) -> StableLR:
     """The descent limit along the optimizer's real next update: ``2 / sharpness`` with the curvature ``u'Hu / -g'u``."""
     batches = read_batches(problem, settings)
-    update = update_direction(problem, batches[0])
-    operator = make_operator(problem, batches, settings)  # after the step, which would invalidate kept graphs
+    update = update_direction(problem, batches[0])  # before the operator: a step invalidates kept graphs
+    return by_method(settings, lambda chosen: descent_along(problem, chosen, batches, update))
+
+
+def descent_along(problem: Problem, settings: CurvatureSettings, batches: Sequence[Any], update: Tensor) -> StableLR:
+    """The same for a given update, with one method."""
+    operator = make_operator(problem, batches, settings)
     lr = descent_limit(operator, operator.start_hint(), update)
     return StableLR(
         lr=lr,
@@ -246,18 +268,14 @@ def batch_noise_lr(operator: Any, geometry: OptimizerGeometry, direction: Tensor
     return noise_limit(curvature, variance, momentum=limit.momentum, averaged=limit.averaged)
 
 
-def pre_roll(problem: Problem, settings: CurvatureSettings, steps: int) -> int:
-    """Real steps at LR zero, so that a young adaptive optimizer knows the size of its gradients. Returns how many."""
-    if steps <= 0:
-        return 0
-    problem.seed(settings.seed)
+def pre_roll(problem: Problem, batches: Iterable[Any]) -> None:
+    """Real steps at LR zero, so that a young adaptive optimizer knows the size of its gradients."""
     set_lr(problem.optimizer, 0.0, [0.0] * len(problem.optimizer.param_groups))
-    for batch in islice(problem.batches, steps):
+    for batch in batches:
         problem.optimizer.zero_grad()
         problem.loss(batch).backward()  # type: ignore[no-untyped-call]
         problem.optimizer.step()
     problem.optimizer.zero_grad()
-    return steps
 
 
 def doubts_of(problem: Problem, operator: Any, top: EigenResult | None, batches: Sequence[Any]) -> list[CurvatureDoubt]:

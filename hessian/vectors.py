@@ -16,7 +16,7 @@ def flatten(tensors: Iterable[Tensor]) -> Tensor:
 
 def unflatten(vector: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
     """Views of ``vector`` in the shapes of ``like``, in the dtype of each."""
-    parts = torch.split(vector, [tensor.numel() for tensor in like])
+    parts = vector.split_with_sizes([tensor.numel() for tensor in like])
     return [part.view(tensor.shape).to(tensor.dtype) for part, tensor in zip(parts, like, strict=True)]
 
 

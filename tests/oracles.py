@@ -35,9 +35,7 @@ def divergence_threshold(diverges: Callable[[float], bool], low: float, high: fl
     return float((low * high) ** 0.5)
 
 
-def is_divergent(
-    optimizer: torch.optim.Optimizer, hessian: Tensor, held: Mapping[str, Any] | Sequence[Any] = (), steps: int = 500
-) -> bool:
+def is_divergent(optimizer: torch.optim.Optimizer, hessian: Tensor, held: Mapping[str, Any] | Sequence[Any] = (), steps: int = 500) -> bool:
     """Whether steps of the real optimizer on ``w' H w / 2`` grow.
 
     The preconditioner of an adaptive optimizer moves, and with it the limit. So before every step its state is put back to ``held``,

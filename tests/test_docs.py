@@ -28,12 +28,13 @@ def test_links_lead_to_files_and_headings(page):
 
 
 def test_sources_of_limits_lead_to_headings_of_the_formula_page():
-    from hessian.limits import LIMITS  # the group values do not matter for the source
+    from limit_cases import LIMIT_CASES, tiny
 
-    group = {"momentum": 0.0, "dampening": 0.0, "nesterov": False, "weight_decay": 0.0, "betas": (0.9, 0.999)}
+    from hessian.limits import limits_of
+
     headings = re.findall(r"^#+ (.+)$", (ROOT / "docs" / "formulas.md").read_text(), flags=re.MULTILINE)
     anchors = {f"docs/formulas.md#{heading.lower().replace(' ', '-')}" for heading in headings}
-    assert {function(group).source for function in LIMITS.values()} <= anchors
+    assert {limits_of(make([tiny()], lr=0.1))[0].source for make in LIMIT_CASES.values()} <= anchors
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

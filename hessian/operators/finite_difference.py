@@ -11,8 +11,8 @@ from torch import Tensor
 
 from hessian.batches import batch_size
 from hessian.operators.base import CurvatureOperator
-from hessian.operators.graphs import full_precision
 from hessian.operators.hessian import check_batches, choose_parameters
+from hessian.precision import full_precision
 from hessian.problem import Problem
 from hessian.snapshot import keep_random_state, keep_tensors
 from hessian.vectors import flatten, norm, unflatten

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -50,19 +51,7 @@ class GGNOperator(CurvatureOperator):
         super().__init__(sum(parameter.numel() for parameter in self.parameters), self.parameters[0].detach())
         self.problem = problem
         self.criterion = problem.loss_fn.criterion
-        self.graphs = BatchGraphs(problem, batches, self._linearize, graph_memory)
-
-    def _linearize(self, batch: Any) -> Linearization:
-        inputs, target = batch
-        with torch.enable_grad():
-            outputs = self.problem.model(inputs)
-            if not isinstance(outputs, Tensor):
-                raise BadArgument(f"the model returned a {type(outputs).__name__}, not a tensor; GGNOperator needs one output tensor.")
-            # d/du <u, J v> is J v: differentiating the backward pass in its own input gives the forward derivative.
-            dummy = torch.zeros_like(outputs, requires_grad=True)
-            pulled = torch.autograd.grad(outputs, self.parameters, dummy, create_graph=True, allow_unused=True, materialize_grads=True)
-        check_graph(pulled)
-        return Linearization(outputs, dummy, list(pulled), output_hessian(self.criterion, outputs, target))
+        self.graphs = BatchGraphs(problem, batches, partial(linearize, problem, self.parameters, self.criterion), graph_memory)
 
     def _product(self, vector: Tensor) -> Tensor:
         total = torch.zeros_like(vector)
@@ -97,6 +86,20 @@ class Linearization:
     dummy: Tensor
     pulled: list[Tensor]
     hessian: OutputHessian
+
+
+def linearize(problem: Problem, parameters: list[nn.Parameter], criterion: Any, batch: Any) -> Linearization:
+    """One batch, forward and backward; no method, as in ``gradient_graph``."""
+    inputs, target = batch
+    with torch.enable_grad():
+        outputs = problem.model(inputs)
+        if not isinstance(outputs, Tensor):
+            raise BadArgument(f"the model returned a {type(outputs).__name__}, not a tensor; GGNOperator needs one output tensor.")
+        # d/du <u, J v> is J v: differentiating the backward pass in its own input gives the forward derivative.
+        dummy = torch.zeros_like(outputs, requires_grad=True)
+        pulled = torch.autograd.grad(outputs, parameters, dummy, create_graph=True, allow_unused=True, materialize_grads=True)
+    check_graph(pulled)
+    return Linearization(outputs, dummy, list(pulled), output_hessian(criterion, outputs, target))
 
 
 def output_hessian(criterion: Any, outputs: Tensor, target: Tensor) -> OutputHessian:

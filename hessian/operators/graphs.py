@@ -13,6 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from hessian.batches import batch_size
 from hessian.errors import CurvatureError
+from hessian.precision import full_precision
 from hessian.problem import Problem
 from hessian.snapshot import keep_random_state
 
@@ -132,20 +133,6 @@ def differentiable_twice(modules: Sequence[nn.Module]) -> Iterator[None]:
         if any(isinstance(layer, nn.RNNBase) for module in modules for layer in module.modules()):
             stack.enter_context(torch.backends.cudnn.flags(enabled=False))
         yield
-
-
-@contextmanager
-def full_precision() -> Iterator[None]:
-    """Autocast off: products of bfloat16 activations, or differences of their gradients, would be noise."""
-    with ExitStack() as stack:
-        for kind in autocast_devices():
-            stack.enter_context(torch.autocast(kind, enabled=False))
-        yield
-
-
-def autocast_devices() -> list[str]:
-    """Device types for which autocast is on where the caller stands."""
-    return [kind for kind in ("cpu", "cuda", "xpu", "mps") if torch.is_autocast_enabled(kind)]
 
 
 @contextmanager

@@ -51,15 +51,7 @@ class HessianOperator(CurvatureOperator):
         self.parameters = list(named.values())
         super().__init__(sum(parameter.numel() for parameter in self.parameters), self.parameters[0].detach())
         self.problem = problem
-        self.graphs = BatchGraphs(problem, batches, self._gradient, graph_memory)
-
-    def _gradient(self, batch: Any) -> list[Tensor]:
-        with torch.enable_grad():
-            loss = self.problem.loss(batch)
-            seed = torch.ones_like(loss, requires_grad=True)  # without it a custom function next to the loss leaves no node to be checked
-            gradient = torch.autograd.grad(loss, self.parameters, seed, create_graph=True, allow_unused=True, materialize_grads=True)
-        check_graph(gradient)
-        return list(gradient)
+        self.graphs = BatchGraphs(problem, batches, partial(gradient_graph, problem, self.parameters), graph_memory)
 
     def _product(self, vector: Tensor) -> Tensor:
         total = torch.zeros_like(vector)
@@ -95,6 +87,16 @@ class HessianOperator(CurvatureOperator):
         for gradient, share in self.graphs.map(detached):
             total += share * gradient
         return total
+
+
+def gradient_graph(problem: Problem, parameters: list[nn.Parameter], batch: Any) -> list[Tensor]:
+    """The gradient with its graph. No method: a graph that refers to its operator would outlive it until garbage is collected."""
+    with torch.enable_grad():
+        loss = problem.loss(batch)
+        seed = torch.ones_like(loss, requires_grad=True)  # without it a custom function next to the loss leaves no node to be checked
+        gradient = torch.autograd.grad(loss, parameters, seed, create_graph=True, allow_unused=True, materialize_grads=True)
+    check_graph(gradient)
+    return list(gradient)
 
 
 def detached(gradient: list[Tensor]) -> Tensor:

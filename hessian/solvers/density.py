@@ -42,7 +42,7 @@ def spectral_density(
     before = op.products
     runs = [quadrature(op, steps, seed + probe) for probe in range(num_probes)]
     low, high = min(nodes[-1] for nodes, _ in runs), max(nodes[0] for nodes, _ in runs)
-    sigma = width * max(high - low, 1e-12 * max(abs(high), 1.0))
+    sigma = float(width * max(high - low, 1e-12 * max(abs(high), 1.0)))
     points = np.linspace(low - 4 * sigma, high + 4 * sigma, grid)
     densities = np.array([widened(points, nodes, weights, sigma) for nodes, weights in runs])
     error = densities.std(axis=0, ddof=1) / math.sqrt(num_probes) if num_probes > 1 else np.full(len(points), math.nan)

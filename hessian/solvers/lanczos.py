@@ -12,6 +12,7 @@ from torch import Tensor
 from hessian.checks import positive_float, positive_int
 from hessian.errors import BadArgument
 from hessian.operators.base import CurvatureOperator, check_finite
+from hessian.precision import full_precision
 from hessian.results import EigenResult, Floats
 from hessian.solvers.bounds import polynomial_bound, upper_bound
 from hessian.vectors import dot, norm, random_unit
@@ -168,8 +169,9 @@ class Krylov:
         check_finite(self.op, alpha)
         self.alphas.append(alpha)
         product = product - alpha * current
-        for _ in range(2):
-            product -= self.basis.T @ (self.basis @ product)
+        with full_precision():
+            for _ in range(2):
+                product -= self.basis.T @ (self.basis @ product)
         self.betas.append(norm(product))
         self._following = product
 
@@ -194,7 +196,8 @@ class Krylov:
 
     def combine(self, weights: Floats) -> Tensor:
         """Ritz vectors, shape ``(n, k)``, from their coordinates in the basis."""
-        return self.basis.T @ torch.as_tensor(weights, dtype=self.op.like.dtype, device=self.op.like.device)
+        with full_precision():
+            return self.basis.T @ torch.as_tensor(weights, dtype=self.op.like.dtype, device=self.op.like.device)
 
 
 def error_estimates(values: Floats, residuals: Floats, history: list[Floats], k: int, stop: str) -> Floats:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hessian.checks import positive_int
 from hessian.operators.base import CurvatureOperator
+from hessian.precision import full_precision
 from hessian.results import Estimate
 
 
@@ -35,7 +36,8 @@ def trace(op: CurvatureOperator, *, num_products: int = 30, seed: int = 0) -> Es
     basis = orthonormal(op @ signs(op, third, seed))
     inside = float((basis * (op @ basis)).sum(dtype=torch.float64))
     probes = signs(op, third, seed + 1)
-    probes = probes - basis @ (basis.T @ probes)
+    with full_precision():
+        probes = probes - basis @ (basis.T @ probes)
     samples = (probes * (op @ probes)).sum(dim=0, dtype=torch.float64).cpu().numpy()
     error = float(samples.std(ddof=1) / math.sqrt(third))
     return Estimate(value=inside + float(samples.mean()), error=error, hvps=op.products - before)
@@ -91,6 +93,7 @@ def signs(op: CurvatureOperator, count: int, seed: int) -> Tensor:
 
 def orthonormal(matrix: Tensor) -> Tensor:
     """An orthonormal basis of the columns; columns that add nothing are left out."""
+    basis: Tensor
     basis, triangle = torch.linalg.qr(matrix)
     diagonal = triangle.diagonal().abs()
     kept = diagonal > diagonal.max() * np.finfo(np.float32).eps * 10

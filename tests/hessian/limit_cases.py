@@ -150,7 +150,8 @@ def measure(made: LimitCase) -> Measured:
             hold(optimizer, {"acc_delta": made.held["acc_delta"]})
         scale = float(limit.preconditioner(group, optimizer.state[parameter], parameter))
     predicted = limit.max_lr(CURVATURE, scale=scale)
-    measured = divergence_threshold(lambda lr: is_divergent(made([tiny()], lr=lr), hessian, made.held), predicted / 1.5, predicted * 1.5)
+    low, high = predicted / 1.5, predicted * 1.6  # no symmetric bracket: its first middle would be the limit itself, where rounding decides
+    measured = divergence_threshold(lambda lr: is_divergent(made([tiny()], lr=lr), hessian, made.held), low, high)
     return Measured(limit, predicted, measured)
 
 

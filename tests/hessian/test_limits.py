@@ -6,7 +6,19 @@ import numpy as np
 import pytest
 import torch
 from limit_cases import CURVATURE, LIMIT_CASES, case, measure, measured_case
-from oracles import Quadratic, create_state, divergence_threshold, hold, is_divergent, loss_itself, real_step, symmetric
+from oracles import (
+    Quadratic,
+    assert_untouched,
+    create_state,
+    divergence_threshold,
+    fingerprint,
+    hold,
+    is_divergent,
+    loss_itself,
+    real_step,
+    symmetric,
+)
+from schedulefree import AdamWScheduleFree, SGDScheduleFree
 from torch import Tensor, nn
 from torch.optim import SGD, Adadelta, Adafactor, Adagrad, Adam, Adamax, AdamW, Muon, RMSprop
 
@@ -218,6 +230,38 @@ def test_centered_rmsprop_takes_the_mean_gradient_off():
     assert found.curvature_lr == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.parametrize("steps", [0, 1, 3, 40])
+def test_schedule_free_gets_the_limit_of_its_age(steps):
+    model = Quadratic(symmetric(SPECTRUM))
+    optimizer = SGDScheduleFree(model.parameters(), lr=1e-3, momentum=0.9)
+    optimizer.train()
+    for _ in range(steps):
+        optimizer.zero_grad()
+        model(None).backward()
+        optimizer.step()
+    before = fingerprint(model, optimizer)
+    found = stable_lr(model, optimizer, [0], loss_fn=loss_itself, tol=1e-6)
+    c = 1 / (steps + 1)  # a constant LR weighs every step alike
+    y, z = np.array([[1 - c, c], [0, 1]]), np.array([[1 - 0.9 * (1 - c), 0], [1, 0]])  # (y, z) <- (y - 13 lr z) (y, z)
+    radius = [max(abs(np.linalg.eigvals(y - 13 * found.lr * factor * z))) for factor in (0.999, 1.001)]
+    assert radius[0] <= 1 + 1e-12 < radius[1]  # at the first step z stands still: an eigenvalue of one
+    assert_untouched(before, fingerprint(model, optimizer))
+
+
+def test_schedule_free_adamw_is_rolled_and_left_as_it_was():
+    model = Quadratic(symmetric(SPECTRUM))
+    optimizer = AdamWScheduleFree(model.parameters(), lr=1e-3)
+    optimizer.train()
+    before = fingerprint(model, optimizer)
+    found = stable_lr(model, optimizer, [0], loss_fn=loss_itself, tol=1e-9)
+    assert_untouched(before, fingerprint(model, optimizer))
+    weights = torch.cat([parameter.detach().reshape(-1) for parameter in model.parameters()])
+    scale = (model.hessian @ weights).abs() + 1e-8
+    sharpness = float(torch.linalg.eigvals(model.hessian / scale[:, None]).real.max())
+    assert found.lr == pytest.approx(2 / sharpness, rel=1e-8)  # c = 1 at its first step
+    assert found.first_step_lr == pytest.approx(found.lr, rel=1e-3)  # one gradient again and again
+
+
 # Which limit an optimizer gets --------------------------------------------------------------------------------------------------
 
 
@@ -233,7 +277,9 @@ class SameStep(SGD):
 
 def test_a_subclass_with_its_own_step_has_no_limit():
     model = Quadratic(symmetric(SPECTRUM))
-    with pytest.raises(CurvatureError, match=r"OwnStep .*use lrfinder.range_test, .*along='update'.*, or register one with hessian.stability_limit"):
+    with pytest.raises(
+        CurvatureError, match=r"OwnStep .*use lrfinder.range_test, .*along='update'.*, or register one with hessian.stability_limit"
+    ):
         stable_lr(model, OwnStep(model.parameters(), lr=0.1), [0], loss_fn=loss_itself)
 
 
@@ -342,7 +388,7 @@ def test_lion_is_not_linearly_unstable_at_any_rate_and_not_stable_either():
         for _ in range(300):
             weight.grad = 50.0 * weight.detach()
             optimizer.step()
-            sizes.append(abs(float(weight)))
+            sizes.append(abs(float(weight.detach())))
         assert lr / 10 < max(sizes[150:]) < 30.5 * lr
     assert set(UNBOUNDED).isdisjoint(key if isinstance(key, str) else key.__name__ for key in LIMITS)
 
@@ -362,7 +408,7 @@ def test_the_limit_along_the_update_is_where_one_real_step_stops_lowering_the_lo
     model = OnMatrices(TEN)
     optimizer = make(model.parameters(), 0.1)
     found = stable_lr(model, optimizer, [0], loss_fn=loss_itself, along="update")
-    present = float(model(None))
+    present = model(None).item()
 
     def step_of(lr):
         copy = OnMatrices(TEN)
@@ -372,7 +418,7 @@ def test_the_limit_along_the_update_is_where_one_real_step_stops_lowering_the_lo
         return copy
 
     # Muon orthogonalises in bfloat16, but the same bits each time: the update is the same function of the same gradient.
-    measured = divergence_threshold(lambda lr: float(step_of(lr)(None)) >= present, found.lr / 1.5, found.lr * 1.5)
+    measured = divergence_threshold(lambda lr: step_of(lr)(None).item() >= present, found.lr / 1.5, found.lr * 1.5)
     assert measured == pytest.approx(found.lr, rel=2e-3)  # of the bisection
 
     before, moved = (torch.cat([p.detach().reshape(-1) for p in net.parameters()]) for net in (model, step_of(1.0)))

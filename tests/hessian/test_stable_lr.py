@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
-from oracles import Quadratic, assert_untouched, fingerprint, loss_itself, symmetric
+from oracles import Quadratic, assert_untouched, dense_hessian, fingerprint, loss_itself, symmetric
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, RMSprop
 from torch.utils.data import DataLoader, TensorDataset
 
-from hessian import CurvatureError, EigenResult, StableLR, stable_lr
+from hessian import CurvatureDoubt, CurvatureError, EigenResult, Problem, StableLR, stable_lr
 from hessian.results import Result
 
 SPECTRUM = [-20.0, 1.0, 2.0, 3.0, 5.0, 8.0, 13.0]  # the most positive decides, not the largest
@@ -60,7 +60,8 @@ def test_the_residual_bounds_the_error_of_an_early_stop():
     assert min(abs(found.sharpness - value) for value in SPECTRUM) <= found.residual
     assert found.sharpness < 13
     assert found.lr > 2 / 13
-    assert "NOT converged: the limit is too high" in str(found)
+    assert CurvatureDoubt.NOT_CONVERGED in found.doubts
+    assert "The sharpness did not converge, so the limit is too high" in str(found)
 
 
 def test_adamws_decay_stands_beside_the_sharpness():
@@ -218,6 +219,185 @@ def test_adam_in_mid_training_takes_the_p_it_has():
     assert doubled.lr == pytest.approx(2 * found.lr, rel=0.02)  # tol of both
 
 
+# First step, fallback, doubts, layers -------------------------------------------------------------------------------------------
+
+
+def regression(seed=0, batches=2, dtype=torch.float64):
+    """A linear layer of four weights and batches that differ; numpy arrays of the same beside it."""
+    rng = np.random.default_rng(seed)
+    inputs, targets = rng.normal(size=(batches, 8, 4)), rng.normal(size=(batches, 8, 1))
+    model = nn.Linear(4, 1, bias=False, dtype=dtype)
+    with torch.no_grad():
+        model.weight.copy_(torch.from_numpy(rng.normal(size=(1, 4))))
+    pairs = [(torch.from_numpy(x).to(dtype), torch.from_numpy(y).to(dtype)) for x, y in zip(inputs, targets, strict=True)]
+    return model, pairs, inputs, targets
+
+
+def test_adams_first_step_has_the_preconditioner_of_the_first_batch():
+    model, batches, inputs, targets = regression()
+    weights = model.weight.detach().numpy().T.copy()
+    gradient = 2 * inputs[0].T @ (inputs[0] @ weights - targets[0]) / 8
+    hessian = sum(2 * x.T @ x / 8 for x in inputs) / 2
+    expected = 38 / np.linalg.eigvals(hessian / (np.abs(gradient) + 1e-3)).real.max()
+    found = stable_lr(model, Adam(model.parameters(), lr=0.1, eps=1e-3), batches, nn.MSELoss(), tol=1e-6)
+    assert found.first_step_lr == pytest.approx(expected, rel=1e-9)  # 4 weights: Lanczos is exact after 4 products
+    assert f"first step {found.first_step_lr:.3g}: " in str(found)
+
+
+def test_only_a_fresh_adaptive_optimizer_has_a_first_step_of_its_own():
+    model, batches, *_ = regression()
+    optimizer = Adam(model.parameters(), lr=1e-3)
+    optimizer.zero_grad()
+    nn.functional.mse_loss(model(batches[0][0]), batches[0][1]).backward()
+    optimizer.step()
+    assert stable_lr(model, optimizer, batches, nn.MSELoss()).first_step_lr is None
+    assert stable_lr(model, SGD(model.parameters(), lr=0.1), batches, nn.MSELoss()).first_step_lr is None
+    centered = RMSprop(model.parameters(), lr=0.1, centered=True)  # one gradient has no variance
+    assert stable_lr(model, centered, batches, nn.MSELoss()).first_step_lr is None
+
+
+class SquareOnce(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x * x
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad):
+        return 2 * ctx.saved_tensors[0] * grad
+
+
+class KinkOnce(torch.autograd.Function):
+    """``sqrt(x^2 + w^2)``: a kink for whoever looks from further away than ``w``."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return (x * x + 1e-18).sqrt()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad):
+        x = ctx.saved_tensors[0]
+        return grad * x / (x * x + 1e-18).sqrt()
+
+
+def once(function, model, batch):
+    inputs, target = batch
+    return function.apply(model(inputs) - target).mean()
+
+
+def test_a_model_without_second_derivative_is_measured_by_differences():
+    model, batches, *_ = regression()
+    optimizer = Adam(model.parameters(), lr=0.1)
+    before = fingerprint(model, optimizer)
+    found = stable_lr(model, optimizer, batches, loss_fn=lambda model, batch: once(SquareOnce, model, batch), tol=1e-6)
+    exact = stable_lr(model, optimizer, batches, nn.MSELoss(), tol=1e-6)
+    assert found.method == "finite_difference"
+    assert found.lr == pytest.approx(exact.curvature_lr, rel=1e-6)  # no truncation error; rounding is eps^(2/3) = 4e-11 per product
+    assert found.doubts == (CurvatureDoubt.FINITE_DIFFERENCE,)
+    assert exact.method == "autograd"
+    assert_untouched(before, fingerprint(model, optimizer))
+
+
+def test_a_model_without_second_derivative_is_refused_where_autograd_is_asked_for():
+    model, batches, *_ = regression()
+    optimizer = SGD(model.parameters(), lr=0.1)
+    with pytest.raises(CurvatureError, match="pass method='finite_difference'"):
+        stable_lr(model, optimizer, batches, loss_fn=lambda model, batch: once(SquareOnce, model, batch), method="autograd")
+
+
+def test_a_kink_within_the_difference_is_doubted():
+    model = nn.Linear(1, 1, bias=False, dtype=torch.float64)
+    with torch.no_grad():
+        model.weight.zero_()
+    batch = (torch.ones(1, 1, dtype=torch.float64), torch.zeros(1, 1, dtype=torch.float64))
+    found = stable_lr(model, SGD(model.parameters(), lr=0.1), [batch], loss_fn=lambda model, batch: once(KinkOnce, model, batch))
+    # sign(r) / r: half of it at twice the step, an estimated error of 1/2 / 3
+    assert found.doubts == (CurvatureDoubt.FINITE_DIFFERENCE, CurvatureDoubt.INACCURATE, CurvatureDoubt.NO_NOISE)
+
+
+@pytest.mark.parametrize("method", ["autograd", "finite_difference"])
+def test_under_autocast_the_curvature_is_that_of_float32(method):
+    model, batches, *_ = regression(dtype=torch.float32)
+    optimizer = SGD(model.parameters(), lr=0.1)
+    plain = stable_lr(model, optimizer, batches, nn.MSELoss(), method=method)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = stable_lr(model, optimizer, batches, nn.MSELoss(), method=method)
+    assert found.sharpness == plain.sharpness
+    assert found.lr == plain.lr
+    assert set(found.doubts) - set(plain.doubts) == {CurvatureDoubt.AUTOCAST}
+
+
+def test_half_precision_weights_are_doubted():
+    model, batches, *_ = regression(dtype=torch.bfloat16)
+    found = stable_lr(model, SGD(model.parameters(), lr=0.1), batches, nn.MSELoss(), tol=0.1)
+    exact = regression()
+    reference = stable_lr(exact[0], SGD(exact[0].parameters(), lr=0.1), exact[1], nn.MSELoss(), tol=1e-6)
+    assert CurvatureDoubt.LOW_PRECISION in found.doubts
+    assert found.sharpness == pytest.approx(reference.sharpness, rel=0.1)  # a rounding of 2^-8 in every one of a few dozen sums
+
+
+def test_one_batch_is_doubted_and_two_are_not():
+    model, batches, *_ = regression()
+    optimizer = SGD(model.parameters(), lr=0.1)
+    one, two = (stable_lr(model, optimizer, batches, nn.MSELoss(), num_batches=count) for count in (1, 2))
+    assert (one.noise_lr, one.doubts, two.doubts) == (None, (CurvatureDoubt.NO_NOISE,), ())
+    assert two.noise_lr is not None
+
+
+def test_without_memory_for_graphs_the_answer_is_the_same():
+    model, loader = net_and_loader()
+    optimizer = Adam(model.parameters(), lr=0.01)
+    kept = stable_lr(model, optimizer, loader, nn.CrossEntropyLoss())
+    before = fingerprint(model, optimizer, [loader])
+    again = stable_lr(model, optimizer, loader, nn.CrossEntropyLoss(), graph_memory=0)
+    assert (again.lr, again.curvature_lr, again.noise_lr) == (kept.lr, kept.curvature_lr, kept.noise_lr)
+    assert CurvatureDoubt.RECOMPUTED in again.doubts
+    assert CurvatureDoubt.RECOMPUTED not in kept.doubts
+    assert_untouched(before, fingerprint(model, optimizer, [loader]))
+
+
+def test_the_layer_in_front_of_a_scaled_up_one_is_the_sharp_one():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2), nn.Tanh(), nn.Linear(2, 1)).double()
+    with torch.no_grad():
+        model[4].weight.mul_(30)  # what comes before it moves the loss 30 times as fast
+    batch = (torch.randn(16, 4).double(), torch.randn(16, 1).double())
+    optimizer = SGD(model.parameters(), lr=0.1)
+    found = stable_lr(model, optimizer, [batch], nn.MSELoss(), tol=1e-8)
+
+    problem = Problem(model, None, [batch], nn.MSELoss())
+    values, vectors = torch.linalg.eigh(dense_hessian(problem, batch))
+    parts = vectors[:, -1].split([parameter.numel() for parameter in problem.parameters.values()])
+    expected = {name: float(part.square().sum()) for name, part in zip(problem.parameters, parts, strict=True)}
+    assert found.sharpness == pytest.approx(float(values[-1]), rel=1e-8)
+    assert found.by_parameter == pytest.approx(expected, abs=1e-4)  # an eigenvector is known to the root of its value's error
+    assert sum(found.by_parameter.values()) == pytest.approx(1.0, abs=1e-12)
+    assert list(found.by_parameter.values()) == sorted(found.by_parameter.values(), reverse=True)
+    layer = next(iter(found.by_parameter))
+    assert layer.split(".")[0] == "2"
+    assert found.advice.startswith(f"curvature binds: {layer} holds {found.by_parameter[layer]:.0%} of the sharpest direction")
+
+
+def test_every_kind_of_result_survives_json(tmp_path):
+    model, batches, *_ = regression()
+    adam, sgd = Adam(model.parameters(), lr=0.1), SGD(model.parameters(), lr=0.1)
+    for number, found in enumerate(
+        [
+            stable_lr(model, adam, batches, nn.MSELoss()),
+            stable_lr(model, adam, batches[:1], nn.MSELoss(), max_hvps=2),
+            stable_lr(model, sgd, batches, nn.MSELoss(), along="update"),
+            stable_lr(model, sgd, batches, loss_fn=lambda model, batch: once(SquareOnce, model, batch), method="finite_difference"),
+        ]
+    ):
+        again = StableLR.load(found.save(tmp_path / f"{number}.json"))
+        assert again == found
+        assert again.doubts == found.doubts
+        assert str(again) == str(found)
+
+
 # No answer ----------------------------------------------------------------------------------------------------------------------
 
 
@@ -255,6 +435,9 @@ BAD = [
     ({"tol": "1"}, TypeError, "tol='1' is not a number"),
     ({"seed": -1}, ValueError, "seed=-1 is too small; pass at least 0"),
     ({"max_hvps": 1}, ValueError, "max_hvps=1 is too small; pass at least 2"),
+    ({"method": "magic"}, ValueError, "method='magic' is unknown; choose 'auto', 'autograd' or 'finite_difference'"),
+    ({"along": "gradient"}, ValueError, "along='gradient' is unknown; choose 'hessian' or 'update'"),
+    ({"graph_memory": -1}, ValueError, "graph_memory=-1 is too small; pass at least 0"),
     ({"max_hvps": True}, TypeError, "max_hvps=True is not a whole number"),
 ]
 
@@ -327,9 +510,14 @@ def test_the_result_is_its_lr_as_a_number(result):
 
 def test_the_result_prints_what_was_measured(result):
     lines = str(result).splitlines()
-    assert lines[0] == "largest stable lr 0.154 at these weights"
-    assert lines[1] == "  SGD: 2 / sharpness, sharpness 13"
-    assert "7 HVPs over 1 batches of 1 in train mode, residual 0.0%" in lines[2]
+    assert lines[0] == "largest stable lr 0.154 at these weights (curvature binds)"
+    assert lines[1] == "  curvature  0.154: 2 / sharpness, sharpness 13"
+    assert lines[2].strip().startswith("residual 0.0%, with 99 % probability at most 13")
+    assert lines[2].endswith("; 7 HVPs by autograd")
+    assert lines[3].startswith("  advice     curvature binds: ")
+    assert lines[4].startswith("  sharpest   ")
+    assert lines[5] == "  valid for  Quadratic, SGD, 1 batches of 1, train mode, seed 0"
+    assert lines[6:] == [f"  - {CurvatureDoubt.NO_NOISE.value}"]
 
 
 def test_the_result_survives_json(result, tmp_path):
