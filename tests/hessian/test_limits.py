@@ -88,8 +88,8 @@ MANY_DIMENSIONS = {
     "adamw decay per group": (AdamW, {"lr": 0.1, "weight_decay": 0.0}, {"lr": 0.1, "weight_decay": 1.0}),
     "adamw everything per group": (
         AdamW,
-        {"lr": 0.05, "betas": (0.9, 0.99), "weight_decay": 0.2},
-        {"lr": 0.1, "betas": (0.7, 0.999), "weight_decay": 1.5},
+        {"lr": 0.05, "betas": (0.9, 0.99), "weight_decay": 4.0},
+        {"lr": 0.1, "betas": (0.7, 0.999), "weight_decay": 0.3},
     ),
     "rmsprop": (RMSprop, ONE, {}),
     "rmsprop momentum per group, decay, lr ratio": (
