@@ -4,8 +4,8 @@ Hypothesis may take its time: a busy machine is no failure.
 """
 
 import torch
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 torch.set_num_threads(1)
-settings.register_profile("tests", deadline=None, print_blob=True)
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 settings.load_profile("tests")

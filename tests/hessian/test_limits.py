@@ -119,8 +119,8 @@ MANY_DIMENSIONS = {
     "adamw decay per group": (AdamW, {"lr": 0.1, "weight_decay": 0.0}, {"lr": 0.1, "weight_decay": 1.0}),
     "adamw everything per group": (
         AdamW,
-        {"lr": 0.05, "betas": (0.9, 0.99), "weight_decay": 0.2},
-        {"lr": 0.1, "betas": (0.7, 0.999), "weight_decay": 1.5},
+        {"lr": 0.05, "betas": (0.9, 0.99), "weight_decay": 4.0},
+        {"lr": 0.1, "betas": (0.7, 0.999), "weight_decay": 0.3},
     ),
     "adamax": (Adamax, {"lr": 0.1, "weight_decay": 0.5}, {"lr": 0.03, "betas": (0.6, 0.9)}),
     "adagrad": (Adagrad, {"lr": 0.1, "weight_decay": 0.5}, {"lr": 0.2}),

@@ -308,6 +308,34 @@ def test_state_that_belongs_to_no_parameter_comes_back():
     assert not shared.any()
 
 
+def test_a_list_in_a_group_comes_back_after_every_restore():
+    model = nn.Linear(2, 1)
+    optimizer = SGD(model.parameters(), lr=0.1)
+    optimizer.param_groups[0]["milestones"] = [1, 2]
+    with preserve(model, optimizer) as kept:
+        optimizer.param_groups[0]["milestones"].append(3)
+        kept.restore()
+        optimizer.param_groups[0]["milestones"].append(4)
+    assert optimizer.param_groups[0]["milestones"] == [1, 2]
+
+
+def test_the_generators_of_every_accelerator_come_back(monkeypatch):
+    class Accelerator:  # this machine may have none
+        states = (1, 2)
+
+        def get_rng_state_all(self):
+            return self.states
+
+        def set_rng_state_all(self, states):
+            self.states = states
+
+    accelerator = Accelerator()
+    monkeypatch.setattr(snapshot, "accelerator_module", lambda: accelerator)
+    with preserve():
+        accelerator.states = (3, 4)
+    assert accelerator.states == (1, 2)
+
+
 def test_loading_a_state_dict_inside_is_undone():
     training = Training()
     before = training.fingerprint()

@@ -115,9 +115,18 @@ def test_a_parameter_that_the_loss_never_uses_does_not_set_adams_limit():
 
     model = WithSpare()
     for optimizer in (Adam, RMSprop, AdamW):
-        whole = stable_lr(model, optimizer(model.parameters(), lr=0.1), [0], loss_fn=loss_itself, tol=1e-9)
-        used = stable_lr(model.used, optimizer(model.used.parameters(), lr=0.1), [0], loss_fn=loss_itself, tol=1e-9)
+        whole = stable_lr(model, optimizer(model.parameters(), lr=0.1, weight_decay=0.5), [0], loss_fn=loss_itself, tol=1e-9)
+        used = stable_lr(model.used, optimizer(model.used.parameters(), lr=0.1, weight_decay=0.5), [0], loss_fn=loss_itself, tol=1e-9)
         assert whole.lr == pytest.approx(used.lr, rel=1e-9)
+
+
+def test_a_weight_that_has_had_no_gradient_does_not_set_adams_limit():
+    model = Quadratic(torch.diag(torch.tensor([3.0, 2.0, 8.0], dtype=torch.float64)))
+    with torch.no_grad():
+        model.first.copy_(torch.tensor([[0.0, -2.0]]))  # at the bottom of its valley: v = 0, and 3 / eps would be 3e8
+        model.second.fill_(0.5)
+    found = stable_lr(model, Adam(model.parameters(), lr=0.1), [0], loss_fn=loss_itself, tol=1e-9)
+    assert found.sharpness == pytest.approx(8 / 4, rel=1e-6)  # eps beside |g| = 8 * 0.5
 
 
 def test_one_batch_and_its_copies_give_the_same():

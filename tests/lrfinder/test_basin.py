@@ -166,6 +166,13 @@ def test_a_blow_up_is_no_noise():
     assert basin_of([*calm, (-0.9, 1e9)], status="diverged").noise == basin_of(calm).noise
 
 
+def test_one_exploding_batch_before_the_fall_does_not_hide_it():
+    losses = piecewise([(-3, 1.0), (-2, 0.0), (-1, 0.0), (0, 2.0)], X)
+    losses[15] = 1e9
+    found = find_basin(make_curve(losses, 10**X, smoothing=0.04, status="diverged"))
+    assert found.left == pytest.approx(-2.2, abs=0.1)  # smoothed over three tenths of a decade to each side
+
+
 @pytest.mark.parametrize("level", [0.1, 2.3, 1e6, -7.7])
 @pytest.mark.parametrize("smoothing", [0.0, 0.04])
 def test_a_flat_loss_is_refused_although_it_is_rounded(level, smoothing):

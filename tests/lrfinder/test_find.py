@@ -370,6 +370,14 @@ def test_val_data_are_scored_in_eval_mode_and_nothing_else_is_done_with_them():
     assert [call[1] for call in last_training(watcher.calls, scored=4)] == [*range(12), *range(6)]  # none set aside
 
 
+def test_the_order_of_val_data_is_put_back():
+    held_out = make().data  # shuffled, by a generator of its own
+    held_out.generator.manual_seed(8)
+    before = held_out.generator.get_state()
+    found_in(make(), val_data=held_out)
+    assert torch.equal(held_out.generator.get_state(), before)
+
+
 def test_the_confirmation_is_a_real_training():
     """Repeated by hand: 18 steps of 1cycle at the answer, the first three batches scored before and after."""
     found = found_in(make(dropout=0.0))

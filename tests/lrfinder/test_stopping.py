@@ -32,8 +32,13 @@ def test_scatter_below_the_initial_loss_never_stops(rest):
 
 @given(st.lists(st.floats(-1.0, 1.0), min_size=5, max_size=80))
 def test_scatter_about_zero_never_stops(losses):
-    first = [-1.0, 1.0, 0.0, -1.0, 1.0]  # a range of 2 seen at once: six above the best is out of reach
-    assert stopped_at(first + losses) is None
+    assert stopped_at([1.0, -1.0, 0.0, 1.0, -1.0, *losses]) is None
+
+
+def test_scatter_about_zero_is_the_unit_where_the_loss_has_not_fallen():
+    first = [1.0, -1.0, 0.0, 1.0, -1.0]  # medians 1, 0, 0, 0, 0: initial and best loss are both 0, the range is 2, the threshold 0 + 3 * 2
+    assert stopped_at(first + [5.9] * 20) is None
+    assert stopped_at([*first, 6.1, 6.1]) == 6
 
 
 @given(data=st.data(), base=st.lists(st.floats(1.0, 1.5), min_size=5, max_size=80), height=st.floats(1e3, 1e300))
@@ -44,6 +49,11 @@ def test_single_outliers_do_not_stop(data, base, height):
         losses[at] = height
         at += data.draw(st.integers(3, 9))  # no window of three holds two of them
     assert stopped_at(losses) is None
+
+
+@given(st.lists(st.floats(1.0, 3.99), min_size=3, max_size=40))
+def test_a_single_lucky_batch_is_not_the_best_loss(scatter):
+    assert stopped_at([2.0] * 6 + [1e-9] + [2.0] * 2 + scatter) is None  # else anything above 1.2 times the initial loss would be a break
 
 
 def test_two_outliers_in_a_row_do():

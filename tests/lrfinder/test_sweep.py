@@ -386,6 +386,12 @@ def test_a_batch_norm_in_training_moves_inside_only():
     assert torch.equal(training.model[1].running_mean, mean)
 
 
+def test_the_check_before_the_sweep_leaves_no_trace_on_it():
+    spy = Spy(lambda model: int(model[1].num_batches_tracked))
+    curve = watched(make(), criterion=None, loss_fn=spy)
+    assert spy.seen == [1, *range(1, len(curve.lrs) + 1)]
+
+
 class Wrapped(nn.Module):
     """As models of the transformers library: named arguments in, an output with a loss out."""
 
