@@ -15,8 +15,13 @@ LIMIT_COLOUR = "#D55E00"  # vermillion of the Okabe-Ito set, told apart from its
 
 def draw_limit(limit: StableLR, ax: Axes) -> Axes:
     """A dashed line at the limit and a hatched band above it; the x axis must be the learning rate."""
-    shade_above(limit.lr, ax, facecolor="none", edgecolor=LIMIT_COLOUR, alpha=0.35, hatch="///", zorder=0.6)
-    ax.axvline(limit.lr, color=LIMIT_COLOUR, linestyle=(0, (5, 2)), linewidth=1.6, label=f"curvature limit {limit.lr:.2g}")
+    shade_above(limit.curvature_lr, ax, facecolor="none", edgecolor=LIMIT_COLOUR, alpha=0.35, hatch="///", zorder=0.6)
+    label = f"curvature limit {limit.curvature_lr:.2g}"
+    ax.axvline(limit.curvature_lr, color=LIMIT_COLOUR, linestyle=(0, (5, 2)), linewidth=1.6, label=label)
+    if limit.noise_lr is not None and limit.binding == "noise":
+        ax.axvline(
+            limit.noise_lr, color=LIMIT_COLOUR, linestyle=(0, (1, 2)), linewidth=1.6, label=f"batch-noise limit {limit.noise_lr:.2g}"
+        )
     return ax
 
 

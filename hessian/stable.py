@@ -248,7 +248,7 @@ def make_operator(problem: Problem, batches: Sequence[Any], settings: CurvatureS
 
 def top_eigenvalue(operator: Any, settings: CurvatureSettings) -> EigenResult:
     """The most positive eigenvalue; refuses one that is not positive."""
-    top = lanczos(operator, tol=settings.tol, stop="gap", max_iter=settings.max_hvps, seed=settings.seed)
+    top = lanczos(operator, tol=settings.tol, max_iter=settings.max_hvps, seed=settings.seed)
     if not top.values[0] > 0:
         raise CurvatureError(
             f"the loss curves upward in no direction here (most positive eigenvalue {top.values[0]:.3g}), so curvature sets no limit; "

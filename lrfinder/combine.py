@@ -78,7 +78,7 @@ def ceilings(curve: LRCurve, limit: StableLR | None, schedule: str | None) -> di
     last = float(curve.lrs[curve.clean - 1])
     found = {"held below the break": min(corrected_break(curve) or last, last)}
     if limit is not None:
-        found["capped by curvature"] = limit.lr * (CATAPULT if schedule == "onecycle" else 1.0)
+        found["capped by curvature"] = limit.curvature_lr * (CATAPULT if schedule == "onecycle" else 1.0)
     return found
 
 
@@ -120,7 +120,7 @@ def limit_doubts(lr: float, curve: LRCurve, limit: StableLR | None, no_limit: st
     corrected = corrected_break(curve)
     if corrected is not None and corrected < limit.lr / FAR_BELOW:
         doubts.append(Doubt.BREAKS_BELOW_LIMIT)
-    if lr > limit.lr:
+    if lr > limit.curvature_lr:
         doubts.append(Doubt.ABOVE_LIMIT)
     return doubts
 

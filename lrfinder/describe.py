@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 
+from hessian.doubts import CurvatureDoubt
 from lrfinder.combine import agreement, corrected_break
 from lrfinder.horizon import SCHEDULE_NAMES
 from lrfinder.results import Suggestion
@@ -18,9 +19,9 @@ def describe_suggestion(found: Suggestion) -> str:
     low, high = found.interval
     lines = [f"suggested lr {found.lr:.2g}   good range {low:.2g} to {high:.2g}   ({plan(found)})"]
     lines += [line for label, text in evidence(found) for line in row(label, text)]
-    if found.doubts:
+    if sentences(found):
         lines.append("doubts")
-        lines += [line for doubt in found.doubts for line in wrapped(doubt.value, "  - ", "    ")]
+        lines += [line for sentence in sentences(found) for line in wrapped(sentence, "  - ", "    ")]
     return "\n".join(lines)
 
 
@@ -60,11 +61,19 @@ def curvature_text(found: Suggestion) -> str:
     limit = found.limit
     if limit is None:
         return f"not measured: {found.no_limit}" if found.no_limit else "not measured"
-    agree = agreement(found.curve, limit)
-    return (
-        f"stable up to {limit.lr:.2g} at step 0: {limit.formula}, {'preconditioned ' if limit.preconditioned else ''}sharpness "
-        f"{limit.sharpness:.3g}; {limit.hvps} HVPs, residual {limit.residual / limit.sharpness:.1%}" + (f"; {agree}" if agree else "")
-    )
+    name = "preconditioned sharpness" if limit.preconditioned else "sharpness"
+    parts = [
+        f"stable up to {limit.curvature_lr:.2g} at step 0: {limit.formula}, {name} {limit.sharpness:.3g} ({limit.hvps} HVPs)",
+        f"batch noise allows {limit.noise_lr:.2g}" if limit.noise_lr is not None else None,
+        agreement(found.curve, limit),
+    ]
+    return "; ".join(part for part in parts if part)
+
+
+def sentences(found: Suggestion) -> list[str]:
+    """Every doubt, also those about the curvature measurement that the suggestion does not repeat."""
+    about_limit = [doubt for doubt in found.limit.doubts if doubt is not CurvatureDoubt.NOT_CONVERGED] if found.limit else []
+    return [doubt.value for doubt in (*found.doubts, *about_limit)]
 
 
 def row(label: str, text: str) -> list[str]:

@@ -28,6 +28,7 @@ from lrfinder.sweep import SweepSettings, attach, sweep
 
 RETRIES = 4  # each a third of the LR before: two decades in all
 LOWER = 1 / 3
+CURVATURE_TOL = 0.05  # an LR limit need not be finer, and 1 % takes half as many products again
 
 
 def find_lr(
@@ -123,7 +124,7 @@ def curvature_limit(problem: Problem, snapshot: Snapshot, seed: int) -> tuple[St
     """The limit, or why there is none."""
     snapshot.restore()
     try:
-        return measure_limit(problem, CurvatureSettings(seed=seed)), None
+        return measure_limit(problem, CurvatureSettings(tol=CURVATURE_TOL, seed=seed, first_step=False)), None
     except CurvatureError as error:
         return None, str(error)
 
