@@ -29,6 +29,10 @@ def update_direction(problem: Problem, batch: Any) -> Tensor:
     Weights come back; the optimizer's state has moved on by one step. The step is made at LR one: a step is linear in its LR, and at a
     small LR float32 weights would round the update away. Three optimizers with history are not linear: Adafactor caps its LR at
     ``1 / sqrt(t)``, ASGD steps by the LR in its state, Schedule-Free averages beside the step. Ask these before their first step.
+
+    Args:
+        problem: Model, loss and optimizer; the coordinates are its ``parameters``, in order.
+        batch: The batch that makes the gradient.
     """
     parameters = list(problem.parameters.values())
     restore = keep_tensors(parameters)
@@ -153,6 +157,9 @@ def secant_lr(gradient: Tensor, ahead: Tensor, step: float) -> float:
         gradient: ``g`` at the weights, shape ``(n,)``.
         ahead: The same batch's gradient at ``w - step g``.
         step: The step.
+
+    Raises:
+        CurvatureError: If the two gradients are the same.
     """
     change = float((ahead - gradient).abs().sum(dtype=torch.float64))
     if change == 0:
@@ -170,6 +177,9 @@ def smith_topin_lr(iterates: Sequence[Tensor], lr: float) -> float:
     Args:
         iterates: At least three consecutive weight vectors of plain SGD, shape ``(n,)`` each.
         lr: The LR that made them.
+
+    Raises:
+        CurvatureError: If there are fewer than three iterates, or they lie on a line at equal distances.
     """
     if len(iterates) < 3:
         raise CurvatureError(f"smith_topin_lr needs 3 consecutive iterates, but got {len(iterates)}.")

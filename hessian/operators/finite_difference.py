@@ -29,6 +29,9 @@ class FiniteDifferenceOperator(CurvatureOperator):
         problem: The model and its loss.
         batches: The batches, already on the model's device.
         parameters: Names of the coordinates; None takes all that are trained.
+
+    Raises:
+        BadArgument: If a name is unknown, or there is no batch.
     """
 
     def __init__(self, problem: Problem, batches: Sequence[Any], *, parameters: Iterable[str] | None = None) -> None:

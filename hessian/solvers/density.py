@@ -34,6 +34,9 @@ def spectral_density(
 
     Returns:
         Grid, density (integral one) and its standard error over the probes.
+
+    Raises:
+        ValueError, TypeError: If an argument cannot be right.
     """
     positive_int("num_probes", num_probes)
     positive_int("steps", steps)

@@ -62,6 +62,7 @@ def lanczos(
         eigenvalue does not exceed with ``probability`` (for ``"smallest"``: that the smallest does not undercut).
 
     Raises:
+        ValueError, TypeError: If an argument cannot be right.
         CurvatureError: If a product is not finite.
 
     Example:

@@ -28,6 +28,9 @@ def trace(op: CurvatureOperator, *, num_products: int = 30, seed: int = 0) -> Es
     Returns:
         The estimate with its standard error (that of the random part); the exact trace, with the error zero, of an operator that has
         no more than ``num_products`` dimensions.
+
+    Raises:
+        ValueError, TypeError: If an argument cannot be right.
     """
     third = positive_int("num_products", num_products, least=6) // 3
     before = op.products
@@ -50,6 +53,9 @@ def frobenius_norm(op: CurvatureOperator, *, num_products: int = 10, seed: int =
         op: The operator, shape ``(n, n)``.
         num_products: Products to make, at least 2.
         seed: Of the random signs.
+
+    Raises:
+        ValueError, TypeError: If an argument cannot be right.
     """
     positive_int("num_products", num_products, least=2)
     before = op.products
@@ -68,6 +74,9 @@ def effective_rank(op: CurvatureOperator, *, num_products: int = 60, seed: int =
         op: The operator, shape ``(n, n)``.
         num_products: Products to make, half for each of the two.
         seed: Of the random signs.
+
+    Raises:
+        ValueError, TypeError: If an argument cannot be right.
     """
     positive_int("num_products", num_products, least=12)
     top = trace(op, num_products=num_products // 2, seed=seed)

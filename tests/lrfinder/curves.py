@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -42,6 +43,14 @@ def make_limit(lr: float = 1.0, **changes: Any) -> StableLR:
         "gradients": 4,
         "formula": "2 / sharpness",
         "preconditioned": False,
+        "curvature_lr": lr,
+        "noise_lr": None,
+        "first_step_lr": None,
+        "bound": math.nan,
+        "by_parameter": {"weight": 1.0},
+        "doubts": (),
+        "method": "autograd",
+        "along": "hessian",
         "mode": "train",
         "num_batches": 4,
         "batch_size": 16,

@@ -24,8 +24,9 @@ from torch.utils.data import DataLoader, IterableDataset
 from trainings import ADAM, ADAMW, RMSPROP, SGD, Training, make
 
 import lrfinder
+from hessian.doubts import CurvatureDoubt
 from hessian.errors import BadArgument, NoSuggestionError
-from hessian.results import EigenResult, Result
+from hessian.results import CriticalLR, EigenResult, Estimate, Result, SpectralDensity
 from lrfinder import Doubt, Suggestion, find_lr, load, suggest_lr
 from lrfinder import find as find_module
 from lrfinder.budget import split_budget
@@ -242,11 +243,9 @@ def test_curvature_is_measured_with_the_optimizers_own_limit(whole):
 @pytest.mark.parametrize(
     ("optimizer", "criterion", "reason"),
     [
-        (torch.optim.Adagrad, None, "no linear stability limit is known for Adagrad"),
         (SignDescent, None, "no linear stability limit is known for SignDescent"),
-        (SGD, lambda output, target: nn.functional.cross_entropy(OnceDifferentiable.apply(output), target), "without a second derivative"),
     ],
-    ids=["adagrad", "sign", "once differentiable"],
+    ids=["sign"],
 )
 def test_where_curvature_cannot_be_measured_the_sweep_decides_and_the_report_says_why(optimizer, criterion, reason):
     training = make(optimizer)
@@ -256,6 +255,14 @@ def test_where_curvature_cannot_be_measured_the_sweep_decides_and_the_report_say
     assert Doubt.NO_CURVATURE in found.doubts
     assert reason in found.no_limit
     assert f"not measured: {found.no_limit}" in plain_text(found)
+
+
+def test_a_model_without_second_derivative_gets_its_limit_from_differences_and_the_report_says_so():
+    training = make(SGD)
+    training.criterion = lambda output, target: nn.functional.cross_entropy(OnceDifferentiable.apply(output), target)
+    found = found_in(training)
+    assert found.limit.method == "finite_difference"
+    assert CurvatureDoubt.FINITE_DIFFERENCE.value in plain_text(found)
     assert found.lr == suggest_lr(found.curve, total_steps=120).lr
 
 
@@ -453,7 +460,7 @@ def test_a_suggestion_that_does_not_train_is_lowered_until_it_does(monkeypatch, 
     assert found.factors == {**whole.factors, "a higher LR failed in a short training": pytest.approx(ratio)}
     assert Doubt.LOWERED in found.doubts
     assert Doubt.UNCONFIRMED not in found.doubts
-    assert (Doubt.ABOVE_LIMIT in found.doubts) == (found.lr > found.limit.lr)
+    assert (Doubt.ABOVE_LIMIT in found.doubts) == (found.lr > found.limit.curvature_lr)
     assert Doubt.LOWERED not in whole.doubts
 
 
@@ -542,6 +549,20 @@ def every_result() -> dict[str, Result]:
         "suggestion": replace(every_suggestion()[0], curve=BROKEN, confirmation=tried),
         "confirmation": tried,
         "stable_lr": make_limit(0.1, batch_size=None, residual=math.nan),
+        "estimate": Estimate(value=math.nan, error=0.1, hvps=3),
+        "critical_lr": CriticalLR(lr=0.1, low=0.09, high=0.11, forwards=7),
+        "spectral_density": SpectralDensity(
+            grid=np.array([0.0, 1.0]),
+            density=np.array([0.5, 0.5]),
+            error=np.array([math.nan, math.inf]),
+            smallest=0.0,
+            largest=1.0,
+            size=2,
+            num_probes=1,
+            steps=2,
+            sigma=0.1,
+            hvps=2,
+        ),
         "eigen": EigenResult(values=np.array([4.0, -1.0]), residuals=np.array([1e-9, math.inf]), converged=False, hvps=3),
     }
 

@@ -48,7 +48,9 @@ def make_limit(lr: float = 0.3) -> StableLR:
     """A curvature limit for the same training."""
     fields = {"sharpness": 3.8 / lr, "residual": 0.01, "converged": True, "hvps": 12, "gradients": 4, "formula": "3.8 / sharpness"}
     circumstances = {"preconditioned": False, "mode": "train", "num_batches": 4, "batch_size": 32, "tol": 0.01, "seed": 7}
-    return StableLR(lr=lr, **fields, **circumstances, model="Net", optimizer="SGD(momentum=0.9)")
+    wider = {"curvature_lr": lr, "noise_lr": None, "first_step_lr": None, "bound": 4 / lr, "by_parameter": {"weight": 1.0}, "doubts": ()}
+    words = {"method": "autograd", "along": "hessian", "model": "Net", "optimizer": "SGD(momentum=0.9)"}
+    return StableLR(lr=lr, **fields, **circumstances, **wider, **words)
 
 
 def make_suggestion(curve: LRCurve | None = None, **changes: Any) -> Suggestion:
