@@ -140,11 +140,11 @@ def draw(found: dict[str, Any]) -> None:
 
     figure = Figure(figsize=(9, 3.8), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for (name, rows), marker in zip(found.items(), "osD^v", strict=True):
+    for index, ((name, rows), marker) in enumerate(zip(found.items(), "osD^v", strict=True)):
         sizes = [row["vectors"] for row in rows.values()]
-        right.loglog(sizes, [row["seconds"] * 1e3 for row in rows.values()], f"{marker}-", label=name)
+        right.loglog(sizes, [row["seconds"] * 1e3 for row in rows.values()], f"C{index}{marker}-", label=name)
         if name != "gradient":
-            left.semilogx(sizes[2:], [extra_vectors(found, name, size) for size in SIZES[2:]], f"{marker}-", label=name)
+            left.semilogx(sizes[2:], [extra_vectors(found, name, size) for size in SIZES[2:]], f"C{index}{marker}-", label=name)
     left.set(xlabel="parameters", ylabel="peak beyond the gradient's, vectors", title="memory")
     right.set(xlabel="parameters", ylabel="ms per gradient or product", title="time, one thread")
     right.legend(fontsize=8, frameon=False)
