@@ -256,11 +256,16 @@ def limits_of(optimizer: Any) -> list[StabilityLimit]:
     """The limit of every param group.
 
     Raises:
-        CurvatureError: If no limit is registered for this optimizer.
+        CurvatureError: If no limit is registered for this optimizer, or it maximizes.
     """
     function = find_limit(type(optimizer))
     if function is None:
         raise CurvatureError(no_limit_sentence(type(optimizer).__name__))
+    if any(group.get("maximize") for group in optimizer.param_groups):
+        raise CurvatureError(
+            f"{type(optimizer).__name__} climbs (maximize=True), where the most negative curvature sets the limit; "
+            "minimize the negated loss instead."
+        )
     age = optimizer_age(optimizer)
     return [function({**group, "age": age}) for group in optimizer.param_groups]
 

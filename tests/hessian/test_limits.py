@@ -450,3 +450,9 @@ def test_an_update_along_which_the_loss_curves_down_has_no_descent_limit():
     model = OnMatrices(-TEN)
     with pytest.raises(CurvatureError, match="curves downward along the optimizer's next update"):
         stable_lr(model, SGD(model.parameters(), lr=0.1), [0], loss_fn=loss_itself, along="update")
+
+
+def test_an_optimizer_that_climbs_is_refused():
+    model = Quadratic(symmetric(SPECTRUM))
+    with pytest.raises(CurvatureError, match=r"SGD climbs \(maximize=True\).*minimize the negated loss"):
+        stable_lr(model, SGD(model.parameters(), lr=0.1, maximize=True), [0], loss_fn=loss_itself)
