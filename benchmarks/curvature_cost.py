@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Any
 
 import peers
+import torch
 from models import TASKS, Pair, Task, Training
 from scipy.sparse.linalg import eigsh
 from sweep_cost import cycle
@@ -21,7 +22,8 @@ REPEATS = 20  # gradients that are timed together
 SEEDS = 20  # of our start vector, for the worst error
 GRADIENT, OURS = "one gradient", "lrfinder"
 BATCH = {"MLP": 512, "ResNet": 64, "GPT": 8}  # the MLP's training batches are so small that calling Python costs more than computing
-PASSES = {"MLP": 5, "ResNet": 1, "GPT": 1}
+PASSES = {"MLP": 5}
+WARM_LR = 1e-3  # of the step between the weights that gave the start vector and those measured
 TRAINED = 100  # steps before the second of the two measurements
 STATES = {"at the start": 0, f"after {TRAINED} steps": TRAINED}
 
@@ -43,14 +45,37 @@ def ours(training: Training, batch: Pair, seed: int) -> Run:
     return lambda: float(solve(training, batch, seed).values[0])
 
 
-def solve(training: Training, batch: Pair, seed: int) -> Any:
+def solve(training: Training, batch: Pair, seed: int, **options: Any) -> Any:
     problem = Problem(training.model, None, [batch], training.criterion)
-    return lanczos(HessianOperator(problem, [batch]), tol=ACCURACY, seed=seed)
+    return lanczos(HessianOperator(problem, [batch]), tol=ACCURACY, seed=seed, **options)
+
+
+def rule_of_thumb(training: Training, batch: Pair, seed: int) -> Run:
+    """The cheaper stop rule, which promises nothing."""
+    return lambda: float(solve(training, batch, seed, stop="gap").values[0])
+
+
+def warm(training: Training, batch: Pair, seed: int) -> Run:
+    """From the eigenvector at the weights a step before, as a monitor would go on."""
+    start = solve(training, batch, seed).vectors[:, 0]
+    parameters = [parameter for parameter in training.model.parameters() if parameter.requires_grad]
+    before = [parameter.detach().clone() for parameter in parameters]
+    training.backward(*batch)
+    with torch.no_grad():
+        for parameter in parameters:
+            parameter.sub_(parameter.grad, alpha=WARM_LR)
+    previous = solve(training, batch, seed, start=start).vectors[:, 0]
+    with torch.no_grad():
+        for parameter, value in zip(parameters, before, strict=True):
+            parameter.copy_(value)
+    return lambda: float(solve(training, batch, seed, start=previous, stop="gap").values[0])
 
 
 SOLVERS: dict[str, Solver] = {
     GRADIENT: gradients,
     OURS: ours,
+    'lrfinder, stop="gap"': rule_of_thumb,
+    "lrfinder, warm start": warm,
     "curvlinops + SciPy eigsh": peers.curvlinops_eigsh,
     "hessian-eigenthings Lanczos, 10 iterations": partial(peers.eigenthings, solver="lanczos", which="LA", max_iter=10),
     "hessian-eigenthings Lanczos, 20 iterations": partial(peers.eigenthings, solver="lanczos", which="LA", max_iter=20),
@@ -60,15 +85,15 @@ SOLVERS: dict[str, Solver] = {
 
 def measure(rounds: int) -> dict[str, Any]:
     """For each state of training, task and solver: cost in gradients and relative error."""
-    return {state: {name: measure_task(task, steps, rounds) for name, task in TASKS.items()} for state, steps in STATES.items()}
+    return {state: {name: measure_task(name, task, steps, rounds) for name, task in TASKS.items()} for state, steps in STATES.items()}
 
 
-def measure_task(task: Task, steps: int, rounds: int) -> dict[str, Any]:
+def measure_task(title: str, task: Task, steps: int, rounds: int) -> dict[str, Any]:
     training = trained(task, steps)
     inputs, target = task.samples()
-    batch = inputs[: BATCH[task.name]], target[: BATCH[task.name]]
+    batch = inputs[: BATCH[title]], target[: BATCH[title]]
     exact = reference(training, batch)
-    found = interleave({name: seeded(solver, training, batch) for name, solver in SOLVERS.items()}, rounds, PASSES[task.name])
+    found = interleave({name: seeded(solver, training, batch) for name, solver in SOLVERS.items()}, rounds, PASSES.get(title, 1))
     unit = found.pop(GRADIENT)
     unit.seconds = [seconds / REPEATS for seconds in unit.seconds]
     return {

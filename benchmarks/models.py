@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache, partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, TensorDataset
 
 from lrfinder.demo import data
 from lrfinder.demo.models import ASCII, Block
@@ -107,14 +108,15 @@ class Task:
 
     Attributes:
         end_lr: Where sweeps end: below the LR at which this training breaks, so that each makes all of its steps.
+        ready: Whether batches lie ready in memory, or the loader puts them together sample by sample, as it usually does.
     """
 
-    name: str
     model: Callable[[], nn.Module]
     optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
     samples: Callable[[], Pair]
     batch_size: int
     end_lr: float
+    ready: bool = False
 
     def training(self, seed: int = 0) -> Training:
         torch.manual_seed(seed)
@@ -122,11 +124,15 @@ class Task:
         return Training(model, self.optimizer(model.parameters()), self.loader(seed), nn.CrossEntropyLoss())
 
     def loader(self, seed: int) -> DataLoader[Pair]:
-        """Whole batches that lie ready in memory: time spent on putting them together would hide what a finder costs."""
+        data: Any = self.ready_batches() if self.ready else TensorDataset(*self.samples())
+        batching: dict[str, Any] = {"batch_size": None} if self.ready else {"batch_size": self.batch_size, "drop_last": True}
+        return DataLoader(data, shuffle=True, generator=torch.Generator().manual_seed(seed), **batching)
+
+    def ready_batches(self) -> list[Pair]:
+        """Whole batches, put together beforehand."""
         inputs, target = self.samples()
-        whole = len(inputs) // self.batch_size * self.batch_size
-        batches = list(zip(inputs[:whole].split(self.batch_size), target[:whole].split(self.batch_size), strict=True))
-        return DataLoader(batches, batch_size=None, shuffle=True, generator=torch.Generator().manual_seed(seed))  # type: ignore[arg-type]
+        ends = range(self.batch_size, len(inputs) + 1, self.batch_size)
+        return [(inputs[end - self.batch_size : end], target[end - self.batch_size : end]) for end in ends]
 
 
 def digits() -> Pair:
@@ -146,7 +152,7 @@ SGD = partial(torch.optim.SGD, lr=0.01, momentum=0.9)
 ADAMW = partial(torch.optim.AdamW, lr=1e-3, weight_decay=0.01)
 
 TASKS = {
-    "MLP": Task("MLP", mlp, SGD, digits, 64, 1e-1),
-    "ResNet": Task("ResNet", resnet, SGD, digits, 64, 1e-1),
-    "GPT": Task("GPT", GPT, ADAMW, characters, 8, 1e-2),
+    "MLP": Task(mlp, SGD, digits, 64, 1e-1),
+    "ResNet": Task(resnet, SGD, digits, 64, 1e-1),
+    "GPT": Task(GPT, ADAMW, characters, 8, 1e-2),
 }
