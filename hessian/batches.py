@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, MutableMapping, Sized
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence, Sized
 from itertools import islice
 from typing import Any
 
@@ -134,3 +134,9 @@ def tensors_in(batch: Any) -> Iterator[Tensor]:
 def batch_size(batch: Any) -> int | None:
     """Number of samples: the first dimension of the first tensor that has one; None if there is no such tensor."""
     return next((len(tensor) for tensor in tensors_in(batch) if tensor.ndim), None)
+
+
+def batch_shares(batches: Sequence[Any]) -> list[float]:
+    """Share of every batch in all samples; batches whose samples cannot be counted weigh the same as one sample."""
+    sizes = [batch_size(batch) or 1 for batch in batches]
+    return [size / sum(sizes) for size in sizes]

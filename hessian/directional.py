@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hessian.batches import batch_size
+from hessian.batches import batch_shares
 from hessian.errors import CurvatureError
 from hessian.groups import lr_ratios, set_lr
+from hessian.moved import moved
 from hessian.operators.base import CurvatureOperator
 from hessian.problem import Problem
 from hessian.results import CriticalLR
@@ -120,8 +121,6 @@ class LineSearch:
         self.parameters = list(problem.parameters.values())
         self.parts = unflatten(update, self.parameters)
         self.forwards = 0
-        buffers = [buffer for module in problem.modules for buffer in module.buffers()]
-        self._restore = keep_tensors([*self.parameters, *buffers])
         self._random = keep_random_state()
         self.present = self.loss(0.0)
 
@@ -132,18 +131,10 @@ class LineSearch:
     @torch.no_grad()
     def loss(self, lr: float) -> float:
         """Mean loss at ``w + lr u``; NaN counts as infinite."""
-        after = keep_random_state()
-        self._random()
-        try:
-            for parameter, part in zip(self.parameters, self.parts, strict=True):
-                parameter.data.add_(part, alpha=lr)
-            sizes = [batch_size(batch) or 1 for batch in self.batches]
-            total = sum(size * float(self.problem.loss(batch)) for batch, size in zip(self.batches, sizes, strict=True))
-        finally:
-            self._restore()
-            after()
+        with moved(self.problem, self.parameters, self.parts, lr, self._random):
+            shares = batch_shares(self.batches)
+            loss = sum(share * float(self.problem.loss(batch)) for batch, share in zip(self.batches, shares, strict=True))
         self.forwards += len(self.batches)
-        loss = total / sum(sizes)
         return loss if math.isfinite(loss) else math.inf
 
 

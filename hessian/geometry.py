@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from hessian.limits import StabilityLimit
@@ -39,7 +37,7 @@ class OptimizerGeometry:
             limit, ratio = limits[index], ratios[index]
             weight = torch.full_like(parameter, ratio * self.numerator / limit.numerator, requires_grad=False)
             if limit.preconditioner is not None:
-                weight *= inverse(limit.preconditioner, groups[index], problem.optimizer.state[parameter], weight_of(parameter))
+                weight *= inverse(limit.preconditioner, groups[index], problem.optimizer.state[parameter], parameter.detach())
             scales.append(weight.sqrt())
             inners.append(torch.full_like(weight, limit.l2))
             outers.append(torch.full_like(weight, ratio * limit.decoupled * self.numerator / 2))
@@ -63,9 +61,3 @@ class OptimizerGeometry:
     def formula(self) -> str:
         """The limit in words, with its numbers."""
         return f"{self.numerator:.3g} / sharpness" if self.shift == 0 else f"{self.numerator:.3g} / (sharpness + {self.shift:.2g})"
-
-
-def weight_of(parameter: Any) -> torch.Tensor:
-    """The values of a parameter, without its graph."""
-    values: torch.Tensor = parameter.detach()
-    return values

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hessian.errors import BadArgument
-from hessian.operators.hessian import HessianOperator
+from hessian.operators.hessian import HessianOperator, detached
 from hessian.results import Estimate
 from hessian.vectors import dot
 
@@ -27,14 +27,15 @@ def batch_sharpness(op: HessianOperator) -> Estimate:
         The mean with its standard error over the batches.
     """
     need_batches(op)
-    before = op.products
-    values = []
-    for (gradient, _), flat in zip(op.graphs, op.batch_gradients(), strict=True):
-        length = dot(flat, flat)
-        if length > 0:
-            values.append(dot(op.differentiate(gradient, flat), flat) / length)
     op.products += 1
-    return mean_estimate(values, op.products - before)
+
+    def along_itself(gradient: list[Tensor]) -> float | None:
+        flat = detached(gradient)
+        length = dot(flat, flat)
+        return dot(op.differentiate(gradient, flat), flat) / length if length > 0 else None
+
+    values = [value for value, _ in op.graphs.map(along_itself) if value is not None]
+    return mean_estimate(values, hvps=1)
 
 
 def mean_estimate(values: Sequence[float], hvps: int) -> Estimate:

@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable
+from functools import reduce
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
@@ -45,39 +46,38 @@ def outputs(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("-o", "--output", "outputs", multiple=True, callback=check_output, help=text)(function)
 
 
-def measuring(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Options of every command that measures a user's training."""
-    options: list[Decorator] = [
-        click.argument("target", metavar="MODULE:FACTORY"),
-        click.option("--set", "pairs", multiple=True, metavar="NAME=VALUE", help="An argument for the factory. Repeatable."),
-        click.option("--seed", type=click.IntRange(min=0), help="Seed of the data order and all else.  [default: 0]"),
-        click.option("--device", help="Where batches are moved.  [default: left where they are]"),
-        click.option("--quiet", is_flag=True, help="Print only the number."),
-        outputs,
-    ]
-    for option in reversed(options):
-        function = option(function)
-    return function
+def stacked(*options: Decorator) -> Decorator:
+    """Several options as one decorator, in the order of the help text."""
+    return lambda function: reduce(lambda inner, option: option(inner), reversed(options), function)
 
 
-def planning(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Options that describe the planned training and the measurement of ``find_lr``."""
-    schedules = click.Choice(["constant", "onecycle", "cosine", "linear"])
-    options: list[Decorator] = [
-        click.option("--total-steps", type=click.IntRange(min=1), help="Steps of the planned training."),
-        click.option("--schedule", type=schedules, help="Its schedule.  [default: onecycle]"),
-        click.option("--budget", help="quick, standard, thorough, or a number of gradients.  [default: standard]"),
-        click.option("--no-curvature", "curvature", flag_value=False, default=None, help="Leave the curvature limit out."),
-    ]
-    for option in reversed(options):
-        function = option(function)
-    return function
+# Of every command that measures a user's training.
+measuring = stacked(
+    click.argument("target", metavar="MODULE:FACTORY"),
+    click.option("--set", "pairs", multiple=True, metavar="NAME=VALUE", help="An argument for the factory. Repeatable."),
+    click.option("--seed", type=click.IntRange(min=0), help="Seed of the data order and all else.  [default: 0]"),
+    click.option("--device", help="Where batches are moved.  [default: left where they are]"),
+    click.option("--quiet", is_flag=True, help="Print only the number."),
+    outputs,
+)
 
+# Of the planned training and of the measurement of ``find_lr``.
+planning = stacked(
+    click.option("--total-steps", type=click.IntRange(min=1), help="Steps of the planned training."),
+    click.option(
+        "--schedule",
+        type=click.Choice(["constant", "onecycle", "cosine", "linear"]),
+        help="Its schedule.  [default: onecycle]",
+    ),
+    click.option("--budget", help="quick, standard, thorough, or a number of gradients.  [default: standard]"),
+    click.option("--no-curvature", "curvature", flag_value=False, default=None, help="Leave the curvature limit out."),
+)
 
-def ranging(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The LR range of a sweep."""
-    function = click.option("--end-lr", type=float, help="Highest learning rate of the sweep.")(function)
-    return click.option("--start-lr", type=float, help="Lowest learning rate of the sweep.  [default: 1e-7]")(function)
+# The LR range of a sweep.
+ranging = stacked(
+    click.option("--start-lr", type=float, help="Lowest learning rate of the sweep.  [default: 1e-7]"),
+    click.option("--end-lr", type=float, help="Highest learning rate of the sweep."),
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EPILOG)

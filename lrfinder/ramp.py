@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -38,7 +39,7 @@ class Ramp:
                 f"between start_lr={self.start_lr!r} and end_lr={self.end_lr!r} there are not {self.num_iter} numbers; widen them."
             )
 
-    @property
+    @cached_property
     def lrs(self) -> Floats:
         """The grid, shape ``(num_iter,)``."""
         space = np.geomspace if self.mode == "exponential" else np.linspace

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -75,7 +76,14 @@ class LRCurve(Result):
     @property
     def smooth(self) -> Floats:
         """Smoothed losses, shape ``(n,)``: centred, so without lag; NaN from the first non-finite loss on."""
-        return smooth(self.losses, self.window, self.num_iter)
+        return self._smooth
+
+    @cached_property
+    def _smooth(self) -> Floats:
+        """Made once: a report and a picture ask for it some twenty times."""
+        values = smooth(self.losses, self.window, self.num_iter)
+        values.setflags(write=False)
+        return values
 
     @property
     def window(self) -> int:

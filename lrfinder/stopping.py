@@ -27,6 +27,7 @@ class StopRule:
             raise BadArgument(f"stop_factor={stop_factor:g} would stop at once; pass a factor above 1, such as 4.")
         self._recent: deque[float] = deque(maxlen=WINDOW)
         self._first: list[float] = []
+        self._initial = math.inf
         self._best = math.inf
         self._lowest = math.inf
 
@@ -38,14 +39,14 @@ class StopRule:
         self._lowest = min(self._lowest, loss)
         if len(self._first) < FIRST:
             self._first.append(loss)
+            self._initial = median(self._first)
         current = median(self._recent)
         self._best = min(self._best, current)
         return "diverged" if len(self._first) == FIRST and current > self.threshold() else None
 
     def threshold(self) -> float:
         """The loss above which the sweep counts as broken."""
-        initial = median(self._first)
         if self._lowest > 0:
-            return max(self.stop_factor * self._best, RISE * initial)
-        scale = max(initial - self._best, max(self._first) - min(self._first), 0.1 * abs(initial))
-        return max(self._best + (self.stop_factor - 1) * scale, initial + (RISE - 1) * scale)
+            return max(self.stop_factor * self._best, RISE * self._initial)
+        scale = max(self._initial - self._best, max(self._first) - min(self._first), 0.1 * abs(self._initial))
+        return max(self._best + (self.stop_factor - 1) * scale, self._initial + (RISE - 1) * scale)

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from hessian.batches import batch_size
-from hessian.operators.base import CurvatureOperator
-from hessian.operators.hessian import check_batches, choose_parameters
+from hessian.batches import batch_shares
+from hessian.moved import moved
+from hessian.operators.loss import LossOperator
 from hessian.precision import full_precision
 from hessian.problem import Problem
-from hessian.snapshot import keep_random_state, keep_tensors
+from hessian.snapshot import keep_random_state
 from hessian.vectors import flatten, norm, unflatten
 
 
-class FiniteDifferenceOperator(CurvatureOperator):
+class FiniteDifferenceOperator(LossOperator):
     """``H v ~ (g(w + r v) - g(w - r v)) / 2r``: two gradients a product, any kernel, no graph kept.
 
     ``r = eps^(1/3) (1 + |w|) / |v|`` balances the truncation error, which falls with ``r^2``, against rounding, which grows with
@@ -35,12 +34,7 @@ class FiniteDifferenceOperator(CurvatureOperator):
     """
 
     def __init__(self, problem: Problem, batches: Sequence[Any], *, parameters: Iterable[str] | None = None) -> None:
-        named = choose_parameters(problem, parameters)
-        check_batches(batches)
-        self.names = list(named)
-        self.parameters = list(named.values())
-        super().__init__(sum(parameter.numel() for parameter in self.parameters), self.parameters[0].detach())
-        self.problem = problem
+        super().__init__(problem, batches, parameters)
         self.batches = batches
         self._random = keep_random_state()
 
@@ -65,30 +59,15 @@ class FiniteDifferenceOperator(CurvatureOperator):
         once, twice = self.difference(vector, step), self.difference(vector, 2 * step)
         return norm(twice - once) / 3 / max(norm(once), 1e-30)
 
-    def gradient(self, parts: list[Tensor] | None = None, step: float = 0.0) -> Tensor:
+    def gradient(self, parts: Sequence[Tensor] = (), step: float = 0.0) -> Tensor:
         """Mean gradient over the batches, flat, at the weights moved by ``step`` along ``parts``; always the same random numbers."""
-        sizes = [batch_size(batch) or 1 for batch in self.batches]
         total = torch.zeros(self.size, dtype=self.like.dtype, device=self.like.device)
-        with self._moved(parts or [], step), full_precision(), torch.enable_grad():
-            for batch, size in zip(self.batches, sizes, strict=True):
-                loss = self.problem.loss(batch)
-                entries = torch.autograd.grad(loss, self.parameters, allow_unused=True, materialize_grads=True)
-                total += size / sum(sizes) * flatten(entries)
+        parameters = self.parameters if parts else []
+        with moved(self.problem, parameters, parts, step, self._random), full_precision(), torch.enable_grad():
+            for batch, share in zip(self.batches, batch_shares(self.batches), strict=True):
+                entries = torch.autograd.grad(self.problem.loss(batch), self.parameters, allow_unused=True, materialize_grads=True)
+                total += share * flatten(entries)
         return total
-
-    @contextmanager
-    def _moved(self, parts: list[Tensor], step: float) -> Iterator[None]:
-        """The weights moved along a direction, and back by copying: adding and subtracting would leave rounding behind."""
-        buffers = [buffer for module in self.problem.modules for buffer in module.buffers()]
-        restore_tensors, restore_random = keep_tensors([*self.parameters, *buffers]), keep_random_state()
-        self._random()
-        try:
-            for parameter, part in zip(self.parameters, parts, strict=False):
-                parameter.data.add_(part, alpha=step)
-            yield
-        finally:
-            restore_tensors()
-            restore_random()
 
     def start_hint(self) -> Tensor:
         return self.gradient()

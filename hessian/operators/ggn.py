@@ -12,16 +12,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hessian.errors import BadArgument
-from hessian.operators.base import CurvatureOperator
-from hessian.operators.graphs import GRAPH_MEMORY, BatchGraphs, check_graph, second_derivative
-from hessian.operators.hessian import check_batches, choose_parameters
+from hessian.operators.graphs import GRAPH_MEMORY, BatchGraphs, check_graph, derivative
+from hessian.operators.loss import LossOperator
 from hessian.problem import PairLoss, Problem
 from hessian.vectors import flatten, unflatten
 
 OutputHessian = Callable[[Tensor], Tensor]
 
 
-class GGNOperator(CurvatureOperator):
+class GGNOperator(LossOperator):
     """``G v = J^T H_out J v`` of the mean loss over ``batches``: ``J`` the model's Jacobian, ``H_out`` the loss's Hessian in its outputs.
 
     Positive semi-definite wherever the loss is convex in the outputs, and close to the Hessian once a model fits (Schraudolph 2002;
@@ -44,38 +43,20 @@ class GGNOperator(CurvatureOperator):
     ) -> None:
         if not isinstance(problem.loss_fn, PairLoss):
             raise BadArgument("GGNOperator needs criterion(model(x), y) to split the model from its loss; pass criterion, not loss_fn.")
-        named = choose_parameters(problem, parameters)
-        check_batches(batches)
-        self.names = list(named)
-        self.parameters = list(named.values())
-        super().__init__(sum(parameter.numel() for parameter in self.parameters), self.parameters[0].detach())
-        self.problem = problem
+        super().__init__(problem, batches, parameters)
         self.criterion = problem.loss_fn.criterion
         self.graphs = BatchGraphs(problem, batches, partial(linearize, problem, self.parameters, self.criterion), graph_memory)
 
     def _product(self, vector: Tensor) -> Tensor:
-        total = torch.zeros_like(vector)
-        for product, share in self.graphs.map(lambda linear: self._pull(linear, linear.hessian(self._push(linear, vector)))):
-            total += share * product
-        return total
+        return self.graphs.mean(lambda linear: self._pull(linear, linear.hessian(self._push(linear, vector))))
 
     def _push(self, linear: Linearization, vector: Tensor) -> Tensor:
         """``J v``."""
-        parts = unflatten(vector, self.parameters)
-        live = [(entry, part) for entry, part in zip(linear.pulled, parts, strict=True) if entry.requires_grad]
-        if not live:
-            return torch.zeros_like(linear.outputs)
-        entries, directions = zip(*live, strict=True)
-        with second_derivative():
-            return torch.autograd.grad(entries, linear.dummy, directions, retain_graph=True, allow_unused=True, materialize_grads=True)[0]
+        return derivative(linear.pulled, [linear.dummy], unflatten(vector, self.parameters))[0]
 
     def _pull(self, linear: Linearization, outputs: Tensor) -> Tensor:
         """``J^T u``."""
-        with second_derivative():
-            entries = torch.autograd.grad(
-                linear.outputs, self.parameters, outputs, retain_graph=True, allow_unused=True, materialize_grads=True
-            )
-        return flatten(entries)
+        return flatten(derivative([linear.outputs], self.parameters, [outputs]))
 
 
 @dataclass
@@ -148,8 +129,4 @@ def autograd_hessian(criterion: Any, outputs: Tensor, target: Tensor) -> OutputH
         (gradient,) = torch.autograd.grad(loss, leaf, seed, create_graph=True)
     check_graph([gradient])
 
-    def product(u: Tensor) -> Tensor:
-        with second_derivative():
-            return torch.autograd.grad(gradient, leaf, u, retain_graph=True, allow_unused=True, materialize_grads=True)[0]
-
-    return product
+    return lambda u: derivative([gradient], [leaf], [u])[0]

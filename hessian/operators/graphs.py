@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from hessian.batches import batch_size
+from hessian.batches import batch_shares
 from hessian.errors import CurvatureError
 from hessian.precision import full_precision
 from hessian.problem import Problem
@@ -42,8 +43,7 @@ class BatchGraphs:
     memory: int = GRAPH_MEMORY
 
     def __post_init__(self) -> None:
-        sizes = [batch_size(batch) or 1 for batch in self.batches]
-        self.shares = [size / sum(sizes) for size in sizes]
+        self.shares = batch_shares(self.batches)
         self.kept: list[Graph | None] = []
         self.recomputed = 0
         self._random: list[Callable[[], None]] = []
@@ -62,9 +62,9 @@ class BatchGraphs:
         with torch.no_grad(), copied_buffers(self.problem.modules), differentiable_twice(self.problem.modules):
             self.problem.loss(batch)
 
-    def __iter__(self) -> Iterator[tuple[Graph, float]]:
-        """Every graph with its share. While the caller holds one, the next is made: ``map`` takes less memory."""
-        return self.map(lambda graph: graph)
+    def mean(self, use: Callable[[Graph], Tensor]) -> Tensor:
+        """Mean of ``use(graph)`` over the samples."""
+        return reduce(torch.Tensor.add_, (share * value for value, share in self.map(use)))
 
     def map(self, use: Callable[[Graph], Value]) -> Iterator[tuple[Value, float]]:
         """``use(graph)`` and the share of every batch. A graph that was not kept is gone before the next is made: nobody else holds it."""
@@ -146,6 +146,16 @@ def second_derivative() -> Iterator[None]:
         if "derivative for" in text or "is not implemented" in text or "double backward" in text.lower():
             raise no_second_derivative(text.splitlines()[0].rstrip(".")) from error
         raise
+
+
+def derivative(entries: Sequence[Tensor], inputs: Sequence[Tensor], directions: Sequence[Tensor]) -> Sequence[Tensor]:
+    """Derivative of ``<entries, directions>`` in ``inputs``, the graph kept; entries without a graph (of a linear loss) add nothing."""
+    live = [(entry, direction) for entry, direction in zip(entries, directions, strict=True) if entry.requires_grad]
+    if not live:
+        return [torch.zeros_like(tensor) for tensor in inputs]
+    outputs, upstream = zip(*live, strict=True)
+    with second_derivative():
+        return torch.autograd.grad(outputs, inputs, upstream, retain_graph=True, allow_unused=True, materialize_grads=True)
 
 
 def check_graph(gradient: Sequence[Tensor]) -> None:

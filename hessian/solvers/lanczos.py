@@ -79,19 +79,19 @@ def lanczos(
     before = op.products
     first, hinted = start_vector(op, seed, start)
     krylov = Krylov(op, first, sign, keep_all=memory == "full")
-    history: list[Floats] = []
+    previous: Floats | None = None
     while True:
         krylov.extend()
         values, vectors = krylov.ritz_pairs()
         residuals = np.abs(krylov.betas[-1] * vectors[-1])
         exhausted = krylov.exhausted(values)
-        errors = error_estimates(values, residuals, history, k, stop)
+        errors = error_estimates(values, residuals, previous, k, stop)
         settled = krylov.steps > k and bool(np.all(errors <= tol * np.abs(values[:k])))
         if stop == "bound":
             settled = settled and is_outermost(values, krylov.betas, op.size, tol, hinted)
         if exhausted or settled or krylov.steps >= max_iter:
             break
-        history.append(values)
+        previous = values
     rounding = 10 * torch.finfo(op.like.dtype).eps * abs(values).max()
     values[abs(values) < rounding] = 0.0  # a loss that curves downward only must not get a sharpness from rounding errors
     if start is not None:
@@ -200,19 +200,19 @@ class Krylov:
             return self.basis.T @ torch.as_tensor(weights, dtype=self.op.like.dtype, device=self.op.like.device)
 
 
-def error_estimates(values: Floats, residuals: Floats, history: list[Floats], k: int, stop: str) -> Floats:
+def error_estimates(values: Floats, residuals: Floats, previous: Floats | None, k: int, stop: str) -> Floats:
     """Estimated error of the top ``k`` Ritz values: residual, or its square over the gap if less, and at least the last change."""
     errors = np.full(k, np.inf)
     if stop == "bound":
         errors[: len(values)] = residuals[:k]
         errors[0] = 0.0  # the outermost is judged by its bound
         return errors
-    if not history:
+    if previous is None:
         return errors
-    for i in range(min(k, len(values), len(history[-1]))):
+    for i in range(min(k, len(values), len(previous))):
         gap = values[i] - values[i + 1] - residuals[i] if i + 1 < len(values) else 0.0
         by_gap = residuals[i] ** 2 / gap if gap > 0 and stop == "gap" else np.inf
-        errors[i] = max(min(residuals[i], by_gap), abs(values[i] - history[-1][i]))
+        errors[i] = max(min(residuals[i], by_gap), abs(values[i] - previous[i]))
     return errors
 
 

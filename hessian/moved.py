@@ -1,0 +1,29 @@
+"""The loss somewhere else than where the weights are, and everything back afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from torch import Tensor
+
+from hessian.problem import Problem
+from hessian.snapshot import Restore, keep_random_state, keep_tensors
+
+
+@contextmanager
+def moved(problem: Problem, parameters: Sequence[Tensor], parts: Sequence[Tensor], step: float, random: Restore) -> Iterator[None]:
+    """The parameters moved by ``step`` along ``parts``, with the generators where ``random`` puts them.
+
+    Weights come back by copying: adding and subtracting would leave rounding behind. So do buffers and generators.
+    """
+    buffers = [buffer for module in problem.modules for buffer in module.buffers()]
+    restore_tensors, restore_random = keep_tensors([*parameters, *buffers]), keep_random_state()
+    random()
+    try:
+        for parameter, part in zip(parameters, parts, strict=True):
+            parameter.data.add_(part, alpha=step)
+        yield
+    finally:
+        restore_tensors()
+        restore_random()
