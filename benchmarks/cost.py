@@ -17,15 +17,16 @@ import click
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "cost.json"
 PAGE = HERE.parent / "docs" / "cost.md"
+PARTS = ("sweep", "curvature", "agreement")
 PACKAGES = ("torch", "torch-lr-finder", "lightning", "curvlinops-for-pytorch", "hessian-eigenthings", "scipy")
 
 
 @click.command(help=__doc__)
-@click.option("--only", type=click.Choice(["sweep", "curvature"]), help="Measure one part; the other keeps its figures.")
+@click.option("--only", type=click.Choice(PARTS), help="Measure one part; the other keeps its figures.")
 @click.option("--rounds", default=5, show_default=True, help="Rounds, after one that does not count.")
 @click.option("--dry", is_flag=True, help="Print the figures, write nothing.")
 def main(only: str | None, rounds: int, dry: bool) -> None:
-    found = measure([only] if only else ["sweep", "curvature"], rounds)
+    found = measure([only] if only else list(PARTS), rounds)
     if dry:
         click.echo(json.dumps(found, indent=1))
         return
@@ -39,13 +40,14 @@ def main(only: str | None, rounds: int, dry: bool) -> None:
 def measure(parts: list[str], rounds: int) -> dict[str, Any]:
     """The figures of the parts, and where they were measured."""
     os.environ["TQDM_DISABLE"] = "1"  # two sweeps draw a bar that no argument turns off; tqdm reads this when torch imports it
+    import agreement
     import curvature_cost
     import peers
     import sweep_cost
     import torch
 
     torch.set_num_threads(1)
-    measures = {"sweep": sweep_cost.measure, "curvature": curvature_cost.measure}
+    measures = {"sweep": sweep_cost.measure, "curvature": curvature_cost.measure, "agreement": agreement.measure}
     try:
         found = {part: measures[part](rounds) for part in parts}
     except peers.MissingPeer as missing:

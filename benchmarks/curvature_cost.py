@@ -47,34 +47,35 @@ def ours(training: Training, batch: Pair, seed: int) -> Run:
 
 def solve(training: Training, batch: Pair, seed: int, **options: Any) -> Any:
     problem = Problem(training.model, None, [batch], training.criterion)
-    return lanczos(HessianOperator(problem, [batch]), tol=ACCURACY, seed=seed, **options)
+    return lanczos(HessianOperator(problem, [batch]), seed=seed, **{"tol": ACCURACY, **options})
 
 
-def rule_of_thumb(training: Training, batch: Pair, seed: int) -> Run:
-    """The cheaper stop rule, which promises nothing."""
-    return lambda: float(solve(training, batch, seed, stop="gap").values[0])
+def stopped_by(stop: str, training: Training, batch: Pair, seed: int) -> Run:
+    """Another stop rule: the gap's, which promises nothing, or the bound's, which promises most."""
+    return lambda: float(solve(training, batch, seed, stop=stop).values[0])
 
 
 def warm(training: Training, batch: Pair, seed: int) -> Run:
-    """From the eigenvector at the weights a step before, as a monitor would go on."""
-    start = solve(training, batch, seed).vectors[:, 0]
+    """From the result at the weights a step before, as a monitor would go on."""
+    start = solve(training, batch, seed)
     parameters = [parameter for parameter in training.model.parameters() if parameter.requires_grad]
     before = [parameter.detach().clone() for parameter in parameters]
     training.backward(*batch)
     with torch.no_grad():
         for parameter in parameters:
             parameter.sub_(parameter.grad, alpha=WARM_LR)
-    previous = solve(training, batch, seed, start=start).vectors[:, 0]
+    previous = solve(training, batch, seed, start=start)
     with torch.no_grad():
         for parameter, value in zip(parameters, before, strict=True):
             parameter.copy_(value)
-    return lambda: float(solve(training, batch, seed, start=previous, stop="gap").values[0])
+    return lambda: float(solve(training, batch, seed, start=previous).values[0])
 
 
 SOLVERS: dict[str, Solver] = {
     GRADIENT: gradients,
     OURS: ours,
-    'lrfinder, stop="gap"': rule_of_thumb,
+    'lrfinder, stop="gap"': partial(stopped_by, "gap"),
+    'lrfinder, stop="bound"': partial(stopped_by, "bound"),
     "lrfinder, warm start": warm,
     "curvlinops + SciPy eigsh": peers.curvlinops_eigsh,
     "hessian-eigenthings Lanczos, 10 iterations": partial(peers.eigenthings, solver="lanczos", which="LA", max_iter=10),

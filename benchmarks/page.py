@@ -11,15 +11,15 @@ from typing import Any
 def write(path: Path, results: dict[str, Any]) -> None:
     """Put the tables of the parts that were measured where their markers stand; the prose stays."""
     text = path.read_text()
-    for part, table in (("sweep", sweep_table), ("curvature", curvature_tables), ("setting", setting_line)):
+    for part, table in (("sweep", sweep_table), ("curvature", curvature_tables), ("agreement", agreement_table), ("setting", setting_line)):
         if part in results:
             text = replaced(text, part, table(results[part]))
     path.write_text(text)
 
 
-def replaced(text: str, part: str, table: str) -> str:
+def replaced(text: str, part: str, table: str, writer: str = "cost") -> str:
     """``text`` with everything between the markers of ``part`` exchanged."""
-    start, end = f"<!-- {part}: written by benchmarks/cost.py -->\n", f"<!-- end of {part} -->"
+    start, end = f"<!-- {part}: written by benchmarks/{writer}.py -->\n", f"<!-- end of {part} -->"
     if start not in text or end not in text:
         raise ValueError(f"the page has no place for {part}: {start.strip()} ... {end}")
     return re.sub(f"{re.escape(start)}.*?{re.escape(end)}", lambda _: f"{start}{table}\n{end}", text, flags=re.DOTALL)
@@ -53,6 +53,11 @@ def solver_cell(found: dict[str, Any]) -> str:
     if "failure" in found:
         return "refuses"
     return f"{spread(found['cost'], 0)}, {percent(found['error'])}{'' if found['accurate'] else ' (wrong)'}"
+
+
+def agreement_table(found: dict[str, float]) -> str:
+    """A row for each package: how far it is from the value in float64."""
+    return table(["", "relative difference"], ([name, f"{difference:.1e}"] for name, difference in found.items()))
 
 
 def setting_line(found: dict[str, Any]) -> str:

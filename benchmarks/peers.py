@@ -117,7 +117,7 @@ def lightning_parts(training: Training) -> tuple[Any, Any, tempfile.TemporaryDir
     return Module(), trainer, folder
 
 
-def curvlinops_eigsh(training: Training, batch: Any, seed: int) -> Run:
+def curvlinops_eigsh(training: Training, batch: Any, seed: int, tol: float = 1e-2) -> Run:
     """curvlinops' Hessian in SciPy's ``eigsh``, without the check of determinism that would cost extra. Returns the eigenvalue."""
     package = load("curvlinops")
     eigsh = import_module("scipy.sparse.linalg").eigsh
@@ -127,7 +127,7 @@ def curvlinops_eigsh(training: Training, batch: Any, seed: int) -> Run:
     def run() -> float:
         with quiet(), sdpa_kernel(SDPBackend.MATH):
             operator = package.HessianLinearOperator(training.model, training.criterion, parameters, [batch], check_deterministic=False)
-            values = eigsh(operator.to_scipy(), k=1, which="LA", tol=1e-2, v0=start.astype(np.float32), return_eigenvectors=False)
+            values = eigsh(operator.to_scipy(), k=1, which="LA", tol=tol, v0=start.astype(np.float32), return_eigenvectors=False)
         return float(values[0])
 
     return run

@@ -142,6 +142,7 @@ class EigenResult(Result):
         hvps: Products made.
         bound: With ``probability`` the outermost eigenvalue does not lie beyond this; NaN where no random start vector was used.
         probability: Of ``bound``, over the random start vector.
+        following: The value that comes after ``values``; NaN where none was seen.
         vectors: Unit eigenvectors as columns, shape ``(n, k)``; None with low memory and after reading from a file.
     """
 
@@ -153,6 +154,7 @@ class EigenResult(Result):
     hvps: int
     bound: float = math.nan
     probability: float = 0.99
+    following: float = math.nan
     vectors: Any = field(default=None, repr=False, metadata={"stored": False})
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -34,4 +35,9 @@ def random_unit(size: int, like: Tensor, seed: int) -> Tensor:
     """A direction uniform on the sphere, the same on every device: drawn on the CPU from its own generator."""
     generator = torch.Generator().manual_seed(seed)
     probe = torch.randn(size, generator=generator, dtype=torch.float64)
-    return (probe / norm(probe)).to(like)
+    return probe.div_(torch.linalg.vector_norm(probe)).to(like)
+
+
+def probe_seed(seed: int, index: int) -> int:
+    """Seed of one of several probes, so that runs with neighbouring seeds share none."""
+    return int(np.random.SeedSequence((seed, index)).generate_state(1)[0])

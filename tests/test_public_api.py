@@ -72,7 +72,7 @@ SIGNATURES = {
     lrfinder.rule: "name, *, breaks=()",
     hessian.stable_lr: """model, optimizer, data, criterion=None, *, loss_fn=None, num_batches=4, tol=0.01, seed=0, max_hvps=60,
         method='auto', along='hessian', graph_memory=1073741824, device=None""",
-    hessian.lanczos: """op, k=1, *, which='largest', tol=0.01, stop='bound', max_iter=60, seed=0, start=None, memory='full',
+    hessian.lanczos: """op, k=1, *, which='largest', tol=0.01, stop='guarded', max_iter=60, seed=0, start=None, memory='full',
         probability=0.99""",
     hessian.spectral_density: "op, *, num_probes=8, steps=60, width=0.02, seed=0, grid=512",
     hessian.trace: "op, *, num_products=30, seed=0",

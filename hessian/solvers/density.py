@@ -9,8 +9,8 @@ import numpy as np
 from hessian.checks import positive_float, positive_int
 from hessian.operators.base import CurvatureOperator
 from hessian.results import Floats, SpectralDensity
-from hessian.solvers.lanczos import Krylov
-from hessian.vectors import random_unit
+from hessian.solvers.krylov import Krylov
+from hessian.vectors import probe_seed, random_unit
 
 GRID = 512
 
@@ -43,7 +43,7 @@ def spectral_density(
     positive_int("grid", grid, least=2)
     width = positive_float("width", width)
     before = op.products
-    runs = [quadrature(op, steps, seed + probe) for probe in range(num_probes)]
+    runs = [quadrature(op, steps, probe_seed(seed, probe)) for probe in range(num_probes)]
     low, high = min(nodes[-1] for nodes, _ in runs), max(nodes[0] for nodes, _ in runs)
     sigma = float(width * max(high - low, 1e-12 * max(abs(high), 1.0)))
     points = np.linspace(low - 4 * sigma, high + 4 * sigma, grid)

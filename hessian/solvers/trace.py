@@ -12,6 +12,7 @@ from hessian.checks import positive_int
 from hessian.operators.base import CurvatureOperator
 from hessian.precision import full_precision
 from hessian.results import Estimate
+from hessian.vectors import probe_seed
 
 
 def trace(op: CurvatureOperator, *, num_products: int = 30, seed: int = 0) -> Estimate:
@@ -36,9 +37,9 @@ def trace(op: CurvatureOperator, *, num_products: int = 30, seed: int = 0) -> Es
     before = op.products
     if op.size <= num_products:
         return Estimate(value=float((op @ identity(op)).diagonal().sum(dtype=torch.float64)), error=0.0, hvps=op.products - before)
-    basis = orthonormal(op @ signs(op, third, seed))
+    basis = orthonormal(op @ signs(op, third, probe_seed(seed, 0)))
     inside = float((basis * (op @ basis)).sum(dtype=torch.float64))
-    probes = signs(op, third, seed + 1)
+    probes = signs(op, third, probe_seed(seed, 1))
     with full_precision():
         probes = probes - basis @ (basis.T @ probes)
     samples = (probes * (op @ probes)).sum(dim=0, dtype=torch.float64).cpu().numpy()
@@ -80,7 +81,7 @@ def effective_rank(op: CurvatureOperator, *, num_products: int = 60, seed: int =
     """
     positive_int("num_products", num_products, least=12)
     top = trace(op, num_products=num_products // 2, seed=seed)
-    size = frobenius_norm(op, num_products=num_products // 2, seed=seed + 2)
+    size = frobenius_norm(op, num_products=num_products // 2, seed=seed)
     if size.value == 0:
         return Estimate(value=0.0, error=0.0, hvps=top.hvps + size.hvps)
     rank = (top.value / size.value) ** 2
