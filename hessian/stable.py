@@ -29,6 +29,7 @@ from hessian.problem import LossFn, Problem
 from hessian.results import EigenResult, StableLR
 from hessian.sharpest import sharpness_by_parameter
 from hessian.solvers.lanczos import lanczos
+from hessian.solvers.stopping import Stop
 
 PRE_ROLL = 16  # squared gradients averaged before Adam's P is read; fewer leave chance zeros in it that look like sharp directions
 FIRST_STEP_HVPS = 12  # the step-0 preconditioner is wildly uneven, so its sharpness is only asked for roughly
@@ -104,6 +105,7 @@ class CurvatureSettings:
     along: Along = "hessian"
     graph_memory: int = GRAPH_MEMORY
     first_step: bool = True
+    stop: Stop = "guarded"
 
     def __post_init__(self) -> None:
         positive_int("num_batches", self.num_batches)
@@ -248,7 +250,7 @@ def make_operator(problem: Problem, batches: Sequence[Any], settings: CurvatureS
 
 def top_eigenvalue(operator: Any, settings: CurvatureSettings) -> EigenResult:
     """The most positive eigenvalue; refuses one that is not positive."""
-    top = lanczos(operator, tol=settings.tol, max_iter=settings.max_hvps, seed=settings.seed)
+    top = lanczos(operator, tol=settings.tol, stop=settings.stop, max_iter=settings.max_hvps, seed=settings.seed)
     if not top.values[0] > 0:
         raise CurvatureError(
             f"the loss curves upward in no direction here (most positive eigenvalue {top.values[0]:.3g}), so curvature sets no limit; "

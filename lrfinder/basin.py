@@ -9,11 +9,10 @@ import numpy as np
 
 from hessian.errors import NoSuggestionError
 from hessian.results import Floats
+from lrfinder.constants import CONSTANTS
 from lrfinder.results import LRCurve
 from lrfinder.smoothing import capped, initial_count
 
-DEPTH = 0.8  # share of the total decrease that counts as "most"
-WIDEST_HALF = 1.0  # decades; where the sweep never broke, the right edge is only where it ended
 SIGNIFICANT = 3.0  # standard errors by which the loss must fall; the lowest of some 25 windows does by chance in 2 % of sweeps
 ROUNDING = 1e-9  # of the loss: no fall at all
 FEWEST_STEPS = 10  # differences that the noise is taken from, at least
@@ -46,7 +45,7 @@ class Basin:
     def midpoint(self) -> float:
         """Middle of the basin; at most a decade from the left edge where the right one is unknown."""
         half = (self.right - self.left) / 2
-        return self.left + (min(half, WIDEST_HALF) if self.open_right else half)
+        return self.left + (min(half, CONSTANTS.widest_half) if self.open_right else half)
 
 
 def find_basin(curve: LRCurve) -> Basin:
@@ -61,14 +60,10 @@ def find_basin(curve: LRCurve) -> Basin:
     noise = batch_noise(curve, lowest)
     decrease = curve.initial - float(loss[lowest])
     check_falls(curve, min(decrease, float(loss[0] - loss[lowest])), noise)  # from the first point too: a rise is no fall
-    level = curve.initial - DEPTH * decrease
-    first = last = lowest
-    while first > 0 and loss[first - 1] <= level:
-        first -= 1
-    while last < len(loss) - 1 and loss[last + 1] <= level:
-        last += 1
+    level = curve.initial - CONSTANTS.depth * decrease
+    first, last = stretch(loss, level)
     return Basin(
-        left=float(x[0]) if first == 0 else crossing(x, loss, first, level),
+        left=left_edge(x, loss, first, level),
         right=float(x[last]),
         points=last - first + 1,
         decrease=decrease,
@@ -76,6 +71,21 @@ def find_basin(curve: LRCurve) -> Basin:
         open_left=first == 0 or falls_at_once(curve, decrease, noise),
         open_right=last == len(loss) - 1 and curve.break_lr is None,
     )
+
+
+def stretch(loss: Floats, level: float) -> tuple[int, int]:
+    """First and last point of the connected stretch around the minimum that lies below the level."""
+    first = last = int(loss.argmin())
+    while first > 0 and loss[first - 1] <= level:
+        first -= 1
+    while last < len(loss) - 1 and loss[last + 1] <= level:
+        last += 1
+    return first, last
+
+
+def left_edge(x: Floats, loss: Floats, first: int, level: float) -> float:
+    """Where the stretch that starts at point ``first`` begins, between the grid points."""
+    return float(x[0]) if first == 0 else crossing(x, loss, first, level)
 
 
 def crossing(x: Floats, loss: Floats, index: int, level: float) -> float:
@@ -89,20 +99,22 @@ def batch_noise(curve: LRCurve, lowest: int) -> float:
 
     The mean square and not a median of them: averages inherit heavy tails, which a median does not see.
     """
-    losses = capped(curve.losses[: curve.clean], curve.num_iter)
+    losses = capped(curve.corrected[: curve.clean], curve.initial)
     return math.sqrt(float(np.mean(np.diff(losses[: max(lowest, FEWEST_STEPS) + 1]) ** 2)) / 2)
 
 
 def chance(curve: LRCurve, noise: float) -> float:
     """How far the smoothed loss may come to lie below the initial level by chance; at least its rounding errors."""
     half = curve.window + 1
-    variance = (2 * half**2 + 1) / (3 * half**3) + math.pi / 2 / initial_count(curve.num_iter)  # of a triangular mean, and of a median
+    variance = (2 * half**2 + 1) / (3 * half**3)  # of a triangular mean
+    if not curve.steadied:  # a baseline is no sample: it is what the very batches of the sweep cost at the start
+        variance += math.pi / 2 / initial_count(curve.num_iter)  # of a median
     return max(SIGNIFICANT * noise * math.sqrt(variance), ROUNDING * abs(curve.initial))
 
 
 def falls_at_once(curve: LRCurve, decrease: float, noise: float) -> bool:
     """Whether the loss falls within the stretch that counts as initial by more than chance, and by a share that moves the left edge."""
-    return float(curve.smooth[0]) - curve.initial > max((1 - DEPTH) * decrease, chance(curve, noise))
+    return float(curve.smooth[0]) - curve.initial > max((1 - CONSTANTS.depth) * decrease, chance(curve, noise))
 
 
 def check_falls(curve: LRCurve, decrease: float, noise: float) -> None:

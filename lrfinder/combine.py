@@ -8,12 +8,15 @@ import numpy as np
 
 from hessian.results import StableLR
 from lrfinder.basin import FEW, Basin, find_basin
+from lrfinder.constants import CONSTANTS
 from lrfinder.doubts import Doubt
-from lrfinder.horizon import CONSTANTS, check_schedule, horizon_factors, planned_steps
-from lrfinder.results import LRCurve, Schedule, Suggestion
+from lrfinder.horizon import check_schedule, horizon_factors, planned_steps
+from lrfinder.results import LRCurve, Probes, Schedule, Suggestion
+from lrfinder.softmin import soft_minimum
 
-SPREAD = 0.4  # decades to each side of the suggestion; docs/choosing.md has the measured coverage
+FEW_SAMPLES = 32  # below it a score says little
 CATAPULT = 4.0  # times the limit that a warm-up leads past safely: beyond 2 / sharpness the sharpness itself falls (Lewkowycz et al. 2020)
+SPREAD = 0.3  # decades to each side of the suggestion; docs/accuracy.md has the measured coverage
 AGREE = 3.0  # both measurements are uncertain by about half of this
 FAR_BELOW = 10.0  # break over curvature limit at which something else than curvature must have broken the loss
 AMPLIFICATION = 1e3  # growth of an unstable mode by the time the loss shows it
@@ -23,19 +26,23 @@ def suggest_lr(
     curve: LRCurve,
     limit: StableLR | None = None,
     *,
+    probes: Probes | None = None,
     total_steps: int | None = None,
     schedule: Schedule | None = "onecycle",
     no_limit: str | None = None,
 ) -> Suggestion:
     """The learning rate to train with, from recorded evidence alone: no model is needed.
 
-    The middle of the basin in which the sweep reached 80 % of its decrease, on a log scale, times what the planned length, schedule
-    and passes over the data make of it (docs/choosing.md), never above the LR at which the sweep broke, nor far above the curvature limit.
+    The soft minimum of short trainings, or without them the middle of the basin in which the sweep reached 80 % of its decrease, on a
+    log scale; times what the planned length, schedule and passes over the data make of it (docs/choosing.md), never above the LR at
+    which the sweep broke.
 
     Args:
         curve: A range test, recorded now or read from a file.
-        limit: The curvature limit at the same weights. It says what the first steps tolerate, so it caps the suggestion where the
-            schedule starts at its peak; behind the warm-up of 1cycle, four times as much is let through.
+        limit: The curvature limit at the same weights. It says what the first steps tolerate, which is not what trains best
+            (docs/accuracy.md), so it raises doubts and says how low a warm-up must start; it caps the suggestion with full batches only,
+            behind the warm-up of 1cycle at four times the limit.
+        probes: Short trainings from the same weights.
         total_steps: Steps of the planned training; None assumes ten epochs.
         schedule: ``"constant"``, ``"onecycle"``, ``"cosine"``, ``"linear"``, or None if unknown (a constant LR is then assumed).
         no_limit: Why there is no ``limit``, for the report.
@@ -47,7 +54,11 @@ def suggest_lr(
     check_schedule(schedule)
     steps = planned_steps(total_steps, curve.samples, curve.batch_size)
     basin = find_basin(curve)
-    factors = horizon_factors(steps, schedule, curve.samples, curve.batch_size)
+    factors, trained = {}, None
+    if probes is not None:
+        trained = probes.runs[0].steps
+        factors[f"short trainings of {trained} steps"] = 10 ** (best_of(probes) - basin.midpoint)
+    factors |= horizon_factors(steps, schedule, curve.samples, curve.batch_size, trained)
     lr = 10**basin.midpoint * math.prod(factors.values())
     for reason, ceiling in ceilings(curve, limit, schedule).items():
         if lr > ceiling:
@@ -59,13 +70,15 @@ def suggest_lr(
         curve=curve,
         limit=limit,
         no_limit=no_limit,
+        probes=probes,
         midpoint=10**basin.midpoint,
         basin=(10**basin.left, 10**basin.right),
         factors=factors,
         total_steps=steps,
         schedule=schedule,
         doubts=(
-            *sweep_doubts(curve, basin),
+            *sweep_doubts(curve, basin, trained=probes is not None),
+            *probe_doubts(probes),
             *limit_doubts(lr, curve, limit, no_limit),
             *plan_doubts(total_steps, steps, schedule),
             Doubt.UNCONFIRMED,
@@ -73,11 +86,16 @@ def suggest_lr(
     )
 
 
+def best_of(probes: Probes) -> float:
+    """Where the best LR of the short trainings lies, in log10."""
+    return soft_minimum([math.log10(run.lr) for run in probes.runs], [run.after for run in probes.runs], probes.before)
+
+
 def ceilings(curve: LRCurve, limit: StableLR | None, schedule: str | None) -> dict[str, float]:
-    """What no suggestion may exceed, by reason: the break corrected for the ramp (or the last clean point), the curvature limit."""
+    """What no suggestion may exceed, by reason: the break corrected for the ramp (or the last clean point); with full batches the limit."""
     last = float(curve.lrs[curve.clean - 1])
     found = {"held below the break": min(corrected_break(curve) or last, last)}
-    if limit is not None:
+    if limit is not None and curve.samples and (curve.batch_size or 0) >= curve.samples:
         found["capped by curvature"] = limit.curvature_lr * (CATAPULT if schedule == "onecycle" else 1.0)
     return found
 
@@ -94,8 +112,8 @@ def corrected_break(curve: LRCurve) -> float | None:
     return curve.break_lr / math.exp(math.sqrt(growth * math.log(AMPLIFICATION)))
 
 
-def sweep_doubts(curve: LRCurve, basin: Basin) -> list[Doubt]:
-    """What is doubtful about the sweep."""
+def sweep_doubts(curve: LRCurve, basin: Basin, trained: bool) -> list[Doubt]:
+    """What is doubtful about the sweep; its edges matter little where short trainings decide."""
     by_status = {
         "completed": Doubt.NO_DIVERGENCE,
         "nonfinite": Doubt.NONFINITE,
@@ -107,8 +125,18 @@ def sweep_doubts(curve: LRCurve, basin: Basin) -> list[Doubt]:
         doubts.append(Doubt.STARTS_HIGH)
     if basin.noise > basin.decrease / 2:
         doubts.append(Doubt.NOISY)
-    if basin.points < FEW:
+    if basin.points < FEW and not trained:
         doubts.append(Doubt.FEW_POINTS)
+    return doubts
+
+
+def probe_doubts(probes: Probes | None) -> list[Doubt]:
+    """What is doubtful about the short trainings."""
+    if probes is None:
+        return []
+    doubts = [Doubt.SMALL_SET_ASIDE] if probes.scored is not None and probes.scored < FEW_SAMPLES else []
+    if probes.share is None:
+        doubts.append(Doubt.SHARED_SAMPLES)
     return doubts
 
 

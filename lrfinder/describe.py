@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Iterator
 
 from hessian.doubts import CurvatureDoubt
-from lrfinder.combine import agreement, corrected_break
+from lrfinder.combine import agreement, best_of, corrected_break
 from lrfinder.horizon import SCHEDULE_NAMES
-from lrfinder.results import Suggestion
+from lrfinder.results import Probes, Suggestion
 
 WIDTH = 80
 LABEL = 12
@@ -34,6 +35,8 @@ def plan(found: Suggestion) -> str:
 def evidence(found: Suggestion) -> Iterator[tuple[str, str]]:
     """Label and text of every line of evidence."""
     yield "range test", sweep_text(found)
+    if found.probes is not None:
+        yield "trainings", probes_text(found.probes)
     yield "curvature", curvature_text(found)
     yield "factors", " ".join([f"middle {found.midpoint:.2g}", *(f"x{value:.2g} ({name})" for name, value in found.factors.items())])
     tried = found.confirmation
@@ -42,6 +45,8 @@ def evidence(found: Suggestion) -> Iterator[tuple[str, str]]:
         yield "confirmed", f"{tried.steps} steps at {tried.lr:.2g} took the loss on {tried.scored_on} {losses}"
     curve = found.curve
     yield "valid for", f"{curve.model}, {curve.optimizer}, batch {curve.batch_size or '?'}, seed {curve.seed}"
+    if found.gradients:
+        yield "cost", f"{found.gradients:.0f} gradients"
 
 
 def sweep_text(found: Suggestion) -> str:
@@ -54,6 +59,15 @@ def sweep_text(found: Suggestion) -> str:
         else f"broke at {found.curve.break_lr:.2g} (unstable from {corrected:.2g}, corrected for the ramp)"
     )
     return f"lowest from {low:.2g} to {high:.2g}; {broke}; {len(found.curve.lrs)} steps"
+
+
+def probes_text(probes: Probes) -> str:
+    """How many short trainings, where the best ones lie, and what they were scored on."""
+    blown = sum(not math.isfinite(run.after) for run in probes.runs)
+    samples = "samples" if probes.scored is None else f"{probes.scored} samples"
+    share = f" ({probes.share:.0%} set aside)" if probes.share else ""
+    best = f"{probes.runs[0].steps} steps, best near {10 ** best_of(probes):.2g}"
+    return f"{len(probes.runs)} from the start ({blown} blew up), {best}; scored on {samples} of {probes.scored_on}{share}"
 
 
 def curvature_text(found: Suggestion) -> str:

@@ -17,6 +17,11 @@ class Doubt(Enum):
     STARTS_HIGH = "The loss was falling from the first step on, so part of the useful range may lie below start_lr: lower it."
     NOISY = "The losses of single batches scatter widely beside what the sweep gained: use larger batches or a longer budget."
     FEW_POINTS = "The useful range holds few sweep points, so its edges are coarse: use a longer budget, or narrow start_lr and end_lr."
+    SMALL_SET_ASIDE = "The short trainings were scored on few samples, so their order may be chance: pass val_data."
+    SHARED_SAMPLES = (
+        "The data cannot be divided, so short trainings may have been scored on samples they trained on and not see over-fitting: "
+        "pass val_data."
+    )
     NO_CURVATURE = "Curvature could not be measured, so the suggestion rests on the sweep alone: its line above says why."
     NOT_CONVERGED = "The sharpness did not converge, so the curvature limit is too high: call hessian.stable_lr with more max_hvps."
     ABOVE_LIMIT = "The suggestion is above the largest LR that is stable at step 0, so reach it by a warm-up that starts below that limit."

@@ -1,9 +1,8 @@
-"""``find_lr``: the one call. Sweep, curvature, suggestion, confirmation; everything put back."""
+"""``find_lr``: the one call. Sweeps, short trainings, curvature, suggestion, confirmation; everything put back."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -11,24 +10,31 @@ import torch
 from torch import Tensor, nn
 
 from hessian.batches import Batches
+from hessian.checks import whole_number
 from hessian.errors import CurvatureError, NoSuggestionError
 from hessian.problem import LossFn, Problem
 from hessian.results import StableLR
 from hessian.snapshot import Snapshot
 from hessian.stable import CurvatureSettings, measure_limit
-from lrfinder.budget import split_budget
+from lrfinder.basin import find_basin
+from lrfinder.budget import Budget, split_budget
 from lrfinder.combine import limit_doubts, suggest_lr
+from lrfinder.constants import CONSTANTS
+from lrfinder.cost import Spent
 from lrfinder.doubts import Doubt
 from lrfinder.horizon import check_schedule, planned_steps
-from lrfinder.probe import Probe
+from lrfinder.probe import Prober
 from lrfinder.progress import Progress
 from lrfinder.ramp import Ramp
-from lrfinder.results import Confirmation, LRCurve, Schedule, Suggestion
-from lrfinder.sweep import SweepSettings, attach, sweep
+from lrfinder.results import Confirmation, LRCurve, Probes, Schedule, Suggestion
+from lrfinder.search import two_speed_sweep
+from lrfinder.setaside import set_aside
+from lrfinder.sweep import attach, keeping
 
+PATIENCE = 4  # times the length of the training at the answer, before a lower one is tried
 RETRIES = 4  # each a third of the LR before: two decades in all
 LOWER = 1 / 3
-CURVATURE_TOL = 0.05  # an LR limit need not be finer, and 1 % takes half as many products again
+CURVATURE_TOL = 0.1  # an LR limit need not be finer, and 1 % takes half as many products again
 
 
 def find_lr(
@@ -49,11 +55,12 @@ def find_lr(
     progress: bool | None = None,
     device: torch.device | str | None = None,
 ) -> Suggestion:
-    """The learning rate to train this model with, from two measurements, confirmed by a short training.
+    """The learning rate to train this model with, measured, and confirmed by a short training.
 
-    A range test over real batches finds where the loss falls and where it breaks; curvature and the optimizer's own stability limit
-    say what the first steps tolerate; a short training at the suggestion must lower the loss on batches it does not train on, or the
-    suggestion is lowered until it does. Model, optimizer, data and random generators are untouched afterwards.
+    A range test over real batches finds where the loss falls and where it breaks; short trainings around the place say which LR lowers
+    the loss on samples that they do not train on; what is planned (length, schedule, passes over the data) is allowed for
+    (docs/choosing.md); curvature and the optimizer's own stability limit say what the first steps tolerate. A training at the answer
+    must lower the loss, or the answer is lowered until it does. Model, optimizer, data and random generators are untouched afterwards.
 
     Args:
         model: The model as it will be trained, in train or eval mode as it stands.
@@ -61,10 +68,11 @@ def find_lr(
         data: Batches that can be read more than once (a ``DataLoader``, a list), or a function that returns one.
         criterion: ``criterion(model(inputs), target)`` for batches ``(inputs, target)``.
         loss_fn: ``loss_fn(model, batch) -> scalar``, in its place; with neither, ``model(**batch).loss``.
-        val_data: Batches on which the confirming training is scored; without them some of ``data`` are set aside for it.
+        val_data: Batches on which the short trainings are scored; without them a fifth of ``data``, at most eight batches, is set aside.
         total_steps: Steps of the planned training; None assumes ten epochs, and says so.
         schedule: ``"constant"``, ``"onecycle"``, ``"cosine"``, ``"linear"``, or None if unknown: ``lr`` is its peak.
-        budget: ``"quick"``, ``"standard"``, ``"thorough"`` (about 150, 350, 850 gradients) or a number of gradients.
+        budget: ``"quick"`` (about 150 gradients: no short trainings but the last), ``"standard"`` (350), ``"thorough"`` (850) or a
+            number of gradients.
         start_lr: Lowest learning rate of the sweep.
         end_lr: Highest learning rate of the sweep.
         curvature: Whether to measure the curvature limit.
@@ -86,19 +94,29 @@ def find_lr(
     held_out = None if val_data is None else Batches(val_data, problem.device, name="val_data")
     check_schedule(schedule)
     planned_steps(total_steps, None, None)
-    spend = split_budget(budget)
-    settings = SweepSettings(Ramp(start_lr, end_lr, spend.sweep), seed=seed)
-    bar = Progress(progress)
+    spend = split_budget(budget).held_to(total_steps)
+    Ramp(start_lr, end_lr, 2)
+    whole_number("seed", seed)
+    spent, bar = Spent(forwards=1), Progress(progress)  # the first loss
     with problem.preserved(*([] if held_out is None else [held_out.data])) as snapshot:
         problem.seed(seed)
         first = problem.check_first_loss()
-        probe = Probe(problem, snapshot, held_out, spend.probe, seed, schedule)  # bad val_data must not cost a sweep
-        snapshot.restore()
-        curve = complete(sweep(problem, settings, first, bar))
+        aside = set_aside(problem.batches, held_out, seed)
+        prober = Prober(problem, snapshot, aside, seed, bar, spent)  # bad val_data must not cost a sweep
+        curve = complete(two_speed_sweep(problem, snapshot, (start_lr, end_lr), spend, seed, bar, first, spent))
         with keeping(curve):
-            limit, reason = curvature_limit(problem, snapshot, seed) if curvature else (None, None)
-            found = suggest_lr(curve, limit, total_steps=total_steps, schedule=schedule, no_limit=reason)
-            return confirm(found, probe, bar)
+            probes = short_trainings(curve, prober, spend)
+            limit, reason = curvature_limit(problem, snapshot, spend, seed, spent) if curvature else (None, None)
+            found = suggest_lr(curve, limit, probes=probes, total_steps=total_steps, schedule=schedule, no_limit=reason)
+            return replace(confirm(found, prober, spend), gradients=round(spent.gradients, 1))
+
+
+def short_trainings(curve: LRCurve, prober: Prober, spend: Budget) -> Probes | None:
+    """The short trainings that the budget has, around the middle of the basin."""
+    if not spend.length:
+        return None
+    places = CONSTANTS.fine_offsets if spend.large else CONSTANTS.offsets
+    return prober.summary(prober.around(find_basin(curve).midpoint, places, spend.length))
 
 
 def complete(curve: LRCurve) -> LRCurve:
@@ -110,55 +128,65 @@ def complete(curve: LRCurve) -> LRCurve:
     return curve
 
 
-@contextmanager
-def keeping(curve: LRCurve) -> Iterator[None]:
-    """Whatever goes wrong inside carries the curve: the sweep is not lost."""
-    try:
-        yield
-    except BaseException as error:
-        attach(error, curve)
-        raise
-
-
-def curvature_limit(problem: Problem, snapshot: Snapshot, seed: int) -> tuple[StableLR | None, str | None]:
+def curvature_limit(problem: Problem, snapshot: Snapshot, spend: Budget, seed: int, spent: Spent) -> tuple[StableLR | None, str | None]:
     """The limit, or why there is none."""
     snapshot.restore()
+    settings = CurvatureSettings(spend.batches, CURVATURE_TOL, seed, spend.products, first_step=False, stop="gap")
     try:
-        return measure_limit(problem, CurvatureSettings(tol=CURVATURE_TOL, seed=seed, first_step=False)), None
+        limit = measure_limit(problem, settings)
     except CurvatureError as error:
         return None, str(error)
+    spent.steps += limit.gradients
+    spent.products += limit.hvps * limit.num_batches
+    return limit, None
 
 
-def confirm(found: Suggestion, probe: Probe, progress: Progress) -> Suggestion:
+def confirm(found: Suggestion, prober: Prober, spend: Budget) -> Suggestion:
     """The suggestion, tried out; lowered until a short training gets better, not worse.
+
+    A training at a constant LR at or above it, made before, will do: a schedule is below its peak most of the time.
 
     Raises:
         NoSuggestionError: If no LR down to a hundredth of it lowers the held-out loss.
     """
-    tried = probe.confirm(found.lr, progress)
+    above = passed_above(found)
+    if above is not None:
+        return confirmed(found, above, 1.0)
+    tried = prober.confirm(found.lr, spend.trial, found.schedule)
+    longer = min(PATIENCE * spend.trial, found.total_steps)
+    if not tried.passed:  # a plateau at the start is no failure
+        tried = prober.confirm(found.lr, longer, found.schedule)
     while not tried.passed and tried.lr > found.lr * LOWER ** (RETRIES - 0.5):
-        tried = probe.confirm(tried.lr * LOWER, progress)
+        tried = prober.confirm(tried.lr * LOWER, longer, found.schedule)
     if not tried.passed:
         raise NoSuggestionError(
             f"trainings of {tried.steps} steps at LRs from {found.lr:.2g} down to {tried.lr:.2g} all left the held-out loss at or above "
             f"its start ({tried.before:.4g}); check the data and the loss, or pass more or other val_data.",
             curve=found.curve,
         )
-    return confirmed(found, tried)
+    return confirmed(found, tried, tried.lr / found.lr)
 
 
-def confirmed(found: Suggestion, tried: Confirmation) -> Suggestion:
-    """The suggestion at the LR that passed."""
-    ratio = tried.lr / found.lr
+def passed_above(found: Suggestion) -> Confirmation | None:
+    """The short training nearest above the suggestion, if it got better."""
+    runs = () if found.probes is None else sorted(found.probes.runs, key=lambda run: run.lr)
+    above = next((run for run in runs if run.lr >= found.lr), None)
+    if found.probes is None or above is None or not above.after < found.probes.before:
+        return None
+    return Confirmation(lr=above.lr, steps=above.steps, before=found.probes.before, after=above.after, scored_on=found.probes.scored_on)
+
+
+def confirmed(found: Suggestion, tried: Confirmation, ratio: float) -> Suggestion:
+    """The suggestion times the ratio that passed."""
     doubts = tuple(doubt for doubt in found.doubts if doubt is not Doubt.UNCONFIRMED)
     if ratio == 1:
         return replace(found, confirmation=tried, doubts=doubts)
     doubts = tuple(doubt for doubt in doubts if doubt not in limit_doubts(found.lr, found.curve, found.limit, found.no_limit))
     return replace(
         found,
-        lr=tried.lr,
+        lr=found.lr * ratio,
         interval=(found.interval[0] * ratio, found.interval[1] * ratio),
         factors={**found.factors, "a higher LR failed in a short training": ratio},
         confirmation=tried,
-        doubts=(*doubts, *limit_doubts(tried.lr, found.curve, found.limit, found.no_limit), Doubt.LOWERED),
+        doubts=(*doubts, *limit_doubts(found.lr * ratio, found.curve, found.limit, found.no_limit), Doubt.LOWERED),
     )

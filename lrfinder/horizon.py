@@ -1,46 +1,18 @@
 """What the planned training does to the best LR: its length, its schedule, how often it sees the data.
 
-The constants were fitted on small trainings (horizons of 100 to 100,000 steps); docs/choosing.md says how well they hold.
+The constants were fitted on small trainings (horizons of 100 to 100,000 steps); docs/accuracy.md says how well they hold.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import get_args
 
 from hessian.checks import positive_int
 from hessian.errors import BadArgument
+from lrfinder.constants import CONSTANTS
 from lrfinder.results import Schedule
 
-
-@dataclass(frozen=True)
-class HorizonConstants:
-    """Exponents and offsets in log10 of the LR.
-
-    Attributes:
-        base: From the basin's midpoint to the best constant LR of a 200-step training.
-        decaying: Extra for the peak of a schedule that decays to zero: it may be twice a constant LR.
-        steps: Fresh data: the best LR falls with the number of steps to this power.
-        epochs: Data seen again and again: it falls faster, with the number of effective passes to this power.
-        passes: Effective passes from which that sets in.
-        reference_steps: Where the ``steps`` term is zero.
-        largest_steps: Beyond it the ``steps`` term is held.
-        batch_cap: Samples of a batch that count towards passes; larger batches were not seen to over-fit faster.
-    """
-
-    base: float = -0.6
-    decaying: float = 0.30
-    steps: float = 0.30
-    epochs: float = 0.75
-    passes: float = 8.0
-    reference_steps: int = 200
-    largest_steps: int = 100_000
-    batch_cap: int = 64
-    largest_passes: float = 1000.0
-
-
-CONSTANTS = HorizonConstants()
 ASSUMED_EPOCHS = 10  # where total_steps is not given
 ASSUMED_STEPS = 1000  # and the length of an epoch is not known either
 SCHEDULE_NAMES = {"constant": "constant LR", "onecycle": "1cycle peak", "cosine": "cosine peak", "linear": "linear-decay peak"}
@@ -62,13 +34,19 @@ def planned_steps(total_steps: int | None, samples: int | None, batch_size: int 
     return ASSUMED_STEPS
 
 
-def horizon_factors(steps: int, schedule: str | None, samples: int | None, batch_size: int | None) -> dict[str, float]:
-    """What the midpoint of the basin is multiplied by, in words, for the peak LR of such a training."""
+def horizon_factors(
+    steps: int, schedule: str | None, samples: int | None, batch_size: int | None, trained: int | None = None
+) -> dict[str, float]:
+    """What the measured LR is multiplied by, in words, for the peak of such a training.
+
+    ``trained``: steps of the short trainings that the LR is from; None if it is the middle of a sweep's basin.
+    """
     c = CONSTANTS
-    factors = {"sweep to training": 10**c.base}
+    reference = trained or c.reference_steps
+    factors = {"sweep to training": 10**c.from_sweep} if trained is None else {"soft minimum to best": 10**c.from_trainings}
     if schedule in ("onecycle", "cosine", "linear"):
         factors[SCHEDULE_NAMES[schedule]] = 10**c.decaying
-    factors[f"{steps:,} steps"] = (min(steps, c.largest_steps) / c.reference_steps) ** -c.steps
+    factors[f"{steps:,} steps, not {reference}"] = (min(steps, max(c.largest_steps, reference)) / reference) ** -c.steps
     if samples and batch_size:
         passes = min(steps * min(batch_size, c.batch_cap) / samples, c.largest_passes)
         factors[f"data seen {passes:.3g} times"] = (1 + passes / c.passes) ** -c.epochs

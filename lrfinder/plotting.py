@@ -5,6 +5,7 @@ Colours are from the Okabe-Ito set; every element also differs in line style, ha
 
 from __future__ import annotations
 
+import math
 import os
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -19,12 +20,13 @@ from hessian.plotting import draw_legend, draw_limit, new_axes, shade_above
 from hessian.results import Result, StableLR, save_figure
 from lrfinder.combine import agreement
 from lrfinder.describe import plan
-from lrfinder.results import LRCurve, Suggestion
+from lrfinder.results import LRCurve, Probes, Suggestion
 
 CURVES = (("#0072B2", "-"), ("#CC79A7", "--"), ("#009E73", "-."), ("#E69F00", ":"))
 BROKEN = "#888888"
 CHOSEN = "#000000"
 GOOD = "#009E73"
+TRAINED = "#882255"
 MARKERS = {"steepest": "v", "valley": "s", "slide": "D", "minimum": "o"}
 LOG_FROM = 30.0  # ratio of highest to lowest loss shown from which a linear axis would flatten the valley
 FOOT, HEAD = 0.15, 0.2  # shares of the losses' range left free below for the rules and above for the label of the suggestion
@@ -54,6 +56,8 @@ def plot(*results: Result, path: str | os.PathLike[str] | None = None, ax: Axes 
     for part in parts:
         if isinstance(part, StableLR):
             draw_limit(part, ax)
+        elif isinstance(part, Probes):
+            draw_probes(part, ax)
     for row, item in enumerate(sweeps):
         if isinstance(item, Suggestion):
             draw_suggestion(item, ax, row=row, colour=CHOSEN if len(sweeps) == 1 else CURVES[row % len(CURVES)][0])
@@ -79,6 +83,8 @@ def parts_of(item: Result) -> Iterator[Result]:
     yield item
     if isinstance(item, Suggestion):
         yield item.curve
+        if item.probes is not None:
+            yield item.probes
         if item.limit is not None:
             yield item.limit
 
@@ -102,7 +108,8 @@ def prepare(ax: Axes, results: Sequence[Result], parts: Sequence[Result]) -> Non
     if edges:
         ax.set_xlim(min(edges), max(edges))
     if curves:
-        set_loss_range(ax, [*loss_range(curves), *(old[1] if ax.yaxis.get_visible() else ())])
+        reached = [run.after for part in parts if isinstance(part, Probes) for run in part.runs if run.after < part.before]
+        set_loss_range(ax, [*loss_range(curves), *reached, *(old[1] if ax.yaxis.get_visible() else ())])
     elif not ax.has_data():
         ax.yaxis.set_visible(False)  # a limit alone has no losses
 
@@ -120,6 +127,8 @@ def extent(part: Result, room: float) -> Iterator[float]:
         yield from (part.lrs[0] / room, part.lrs[-1] * room)
     elif isinstance(part, StableLR):
         yield from (part.lr / room**2, part.lr * room**2)
+    elif isinstance(part, Probes):
+        yield from (min(run.lr for run in part.runs) / room, max(run.lr for run in part.runs))
     elif isinstance(part, Suggestion):
         yield from (min(part.lr, part.interval[0]) / room, max(part.lr, part.interval[1]) * room)
 
@@ -141,7 +150,7 @@ def loss_range(curves: Sequence[LRCurve]) -> tuple[float, float]:
     shown = []
     for curve in curves:
         if curve.clean:
-            smooth, raw = curve.smooth[: curve.clean], curve.losses[: curve.clean]
+            smooth, raw = curve.smooth[: curve.clean], curve.corrected[: curve.clean]
             typical = raw[raw <= np.quantile(raw, 0.9)]
             shown += [smooth.min(), smooth.max(), typical.min(), min(typical.max(), 2 * smooth.max() - smooth.min())]
     return (float(min(shown)), float(max(shown))) if shown else (0.0, 1.0)
@@ -167,10 +176,20 @@ def draw_curve(curve: LRCurve, ax: Axes, *, colour: str = CURVES[0][0], style: s
     raw, smooth, band = "loss of one batch", "smoothed", f"loss {broke}"
     if name:
         raw, smooth, band = "_raw", f"{name}, {broke}" if broke else name, "_band"
-    ax.plot(curve.lrs, curve.losses, ".", color=colour, alpha=0.45, markersize=5, markeredgewidth=0, label=raw)
+    ax.plot(curve.lrs, curve.corrected, ".", color=colour, alpha=0.45, markersize=5, markeredgewidth=0, label=raw)
     ax.plot(curve.lrs, curve.smooth, style, color=colour, linewidth=2, label=smooth)
     if curve.break_lr is not None:
         shade_above(curve.break_lr, ax, color=BROKEN, alpha=0.3 if name else 0.55, label=band)
+    return ax
+
+
+def draw_probes(probes: Probes, ax: Axes) -> Axes:
+    """The short trainings: the loss that each reached on samples it had not seen; those that blew up are left out."""
+    runs = [run for run in sorted(probes.runs, key=lambda run: run.lr) if math.isfinite(run.after)]
+    if runs:
+        label = f"after {runs[0].steps} steps, held out"
+        lrs, losses = [run.lr for run in runs], [run.after for run in runs]
+        ax.plot(lrs, losses, "--D", color=TRAINED, linewidth=1, markersize=5, label=label)
     return ax
 
 

@@ -1,4 +1,4 @@
-"""Short real trainings at a suggested LR: the sweep proposes, a training disposes."""
+"""Short real trainings: the sweep proposes, trainings dispose."""
 
 from __future__ import annotations
 
@@ -6,88 +6,123 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
-from typing import Any
+from statistics import median
 
 import torch
 from torch import nn
 
-from hessian.batches import Batches, length_of
 from hessian.groups import lr_ratios, set_lr
 from hessian.problem import Problem
 from hessian.snapshot import Snapshot
+from lrfinder.constants import CONSTANTS
+from lrfinder.cost import Spent
 from lrfinder.horizon import schedule_shape
 from lrfinder.progress import Progress
-from lrfinder.results import Confirmation
+from lrfinder.results import Confirmation, ProbeRun, Probes
+from lrfinder.setaside import SetAside
 from lrfinder.train_step import train_step
 
-HELD_OUT = 4  # batches scored before and after
+WINDOW = 3  # the median of three: one unlucky batch must not end a training
+SETTLING = 20  # batches after which a momentum of 0.1 has forgotten 88 % of what running statistics began with
+CALM = 5  # steps before a training can count as blown up
 
 
-class Probe:
-    """Trains for a few steps from the initial weights and scores the same batches before and after.
+class Prober:
+    """Trains for a few steps from the initial weights, and scores the same samples before and after, in eval mode.
 
-    Those are the first batches of ``val_data`` (scored in eval mode), else the first of the training data (scored as the model
-    stands), which the probe leaves out of its first pass over the data. All of it happens inside ``problem.preserved``.
+    All of it happens inside ``problem.preserved``; every training sees the same batches.
     """
 
-    def __init__(self, problem: Problem, snapshot: Snapshot, val_data: Batches | None, steps: int, seed: int, schedule: str | None) -> None:
+    def __init__(self, problem: Problem, snapshot: Snapshot, aside: SetAside, seed: int, progress: Progress, spent: Spent) -> None:
         self.problem = problem
         self.snapshot = snapshot
-        self.val_data = val_data
-        self.steps = steps
+        self.aside = aside
         self.seed = seed
-        self.schedule = schedule
-        self._restart()
-        self.aside = self._held_out()
+        self.progress = progress
+        self.spent = spent
+        self.snapshot.restore()
+        self._settle()
         self.before = self._score()
 
-    def confirm(self, lr: float, progress: Progress) -> Confirmation:
-        """Train at peak LR ``lr``; the weights are the initial ones again when the snapshot is next restored."""
-        self._restart()
-        scored_on = "data" if self.val_data is None else "val_data"
-        finite = self._train(lr, progress)
-        after = self._score() if finite else math.inf
-        return Confirmation(
-            lr=lr, steps=self.steps, before=self.before, after=after if math.isfinite(after) else math.inf, scored_on=scored_on
-        )
+    @torch.no_grad()
+    def _settle(self) -> None:
+        """Let batch norm see a few batches: scored with untouched statistics, any training would look like a gain."""
+        if any(keeps_statistics(part) for module in self.problem.modules for part in module.modules()):
+            self.problem.seed(self.seed)
+            for batch in islice(self.aside.training, SETTLING):
+                self.problem.loss(batch)
+                self.spent.forwards += 1
 
-    def _restart(self) -> None:
+    def confirm(self, lr: float, steps: int, schedule: str | None) -> Confirmation:
+        """A training with the planned schedule, peak at ``lr``."""
+        after = self.train(lr, steps, schedule)
+        return Confirmation(lr=lr, steps=steps, before=self.before, after=after, scored_on=self.aside.scored_on)
+
+    def around(self, centre: float, offsets: Sequence[float], steps: int) -> list[ProbeRun]:
+        """Trainings at constant LRs ``10 ** (centre + offset)``, and beyond an end of them while the best lies there."""
+        found = [self.run(10 ** (centre + offset), steps) for offset in offsets]
+        width = 10 ** (offsets[1] - offsets[0])
+        for _ in range(CONSTANTS.extensions):
+            best = min(found, key=lambda run: run.after)
+            if best is found[0] or not math.isfinite(best.after):
+                found.insert(0, self.run(found[0].lr / width, steps))
+            elif best is found[-1]:
+                found.append(self.run(found[-1].lr * width, steps))
+        return found
+
+    def run(self, lr: float, steps: int) -> ProbeRun:
+        """One training at a constant LR."""
+        return ProbeRun(lr=lr, steps=steps, after=self.train(lr, steps))
+
+    def summary(self, runs: Sequence[ProbeRun]) -> Probes:
+        """The trainings with their circumstances."""
+        aside = self.aside
+        return Probes(before=self.before, scored_on=aside.scored_on, scored=aside.samples, share=aside.share, runs=tuple(runs))
+
+    def train(self, lr: float, steps: int, schedule: str | None = None) -> float:
+        """The score after ``steps`` steps at peak LR ``lr``; infinite where the training blew up."""
         self.snapshot.restore()
         self.problem.seed(self.seed)
-
-    def _held_out(self) -> Sequence[Any]:
-        if self.val_data is not None:
-            return self.val_data.take(HELD_OUT)
-        length = length_of(self.problem.batches.data)
-        return self.problem.batches.take(HELD_OUT if length is None else max(1, min(HELD_OUT, length // 4)))
-
-    def _train(self, lr: float, progress: Progress) -> bool:
-        """Whether every loss stayed finite."""
-        ratios = lr_ratios(self.problem.optimizer)
-        skip = len(self.aside) if self.val_data is None else 0
-        batches = islice(self.problem.batches, skip, skip + self.steps)
-        for step, batch in enumerate(progress.over(batches, self.steps, f"trying {lr:.2g}")):
-            set_lr(self.problem.optimizer, lr * schedule_shape(self.schedule, step, self.steps), ratios)
-            if not math.isfinite(train_step(self.problem, batch)):
-                return False
-        return True
+        ratios, losses = lr_ratios(self.problem.optimizer), list[float]()
+        batches = islice(self.aside.training, steps)
+        for step, batch in enumerate(self.progress.over(batches, steps, f"trying {lr:.2g}")):
+            set_lr(self.problem.optimizer, lr * schedule_shape(schedule, step, steps), ratios)
+            losses.append(train_step(self.problem, batch))
+            self.spent.steps += 1
+            if blown_up(losses):
+                return math.inf
+        after = self._score()
+        return after if math.isfinite(after) else math.inf
 
     @torch.no_grad()
     def _score(self) -> float:
-        """Mean loss on the held-out batches, with the same random numbers each time."""
-        with torch.random.fork_rng(devices=[]), evaluating(self.problem.modules, self.val_data is not None):
+        """Mean loss on the scored batches, with the same random numbers each time."""
+        with torch.random.fork_rng(devices=[]), evaluating(self.problem.modules):
             torch.default_generator.manual_seed(self.seed)
-            losses = [float(self.problem.loss(batch)) for batch in self.aside]
+            losses = [float(self.problem.loss(batch)) for batch in self.aside.scored]
+        self.spent.forwards += len(losses)
         return sum(losses) / len(losses)
 
 
+def keeps_statistics(module: nn.Module) -> bool:
+    """Whether forward passes change running statistics, which then decide in eval mode."""
+    return isinstance(module, nn.modules.batchnorm._NormBase) and module.training and bool(module.track_running_stats)
+
+
+def blown_up(losses: Sequence[float]) -> bool:
+    """Whether the last loss is not finite, or the running median is far above the first loss."""
+    if not math.isfinite(losses[-1]):
+        return True
+    start = abs(losses[0])
+    return len(losses) > CALM and median(losses[-WINDOW:]) > losses[0] + (CONSTANTS.blow_up - 1) * max(start, 1e-9)
+
+
 @contextmanager
-def evaluating(modules: Sequence[nn.Module], wanted: bool) -> Iterator[None]:
-    """Eval mode inside if ``wanted``, every submodule's own flag back afterwards."""
+def evaluating(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Eval mode inside, every submodule's own flag back afterwards."""
     flags = [(module, module.training) for root in modules for module in root.modules()]
-    if wanted:
-        for root in modules:
-            root.eval()
+    for root in modules:
+        root.eval()
     try:
         yield
     finally:

@@ -14,7 +14,7 @@ from hessian.groups import lr_ratios, set_lr
 from hessian.results import Floats, Result, StableLR
 from lrfinder.doubts import Doubt
 from lrfinder.rules import RULES, find_rule
-from lrfinder.smoothing import clean_length, initial_level, smooth
+from lrfinder.smoothing import clean_length, corrected, initial_level, smooth, steadies
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,6 +42,7 @@ class LRCurve(Result):
         seed: Of the data order.
         batch_size: Samples in the first batch, if known.
         samples: Samples in one pass over the data, if known.
+        baseline: What each step's batch cost at the initial weights, shape ``(n,)``; empty where that was not measured.
         model: Class name of the model.
         optimizer: The optimizer in words.
     """
@@ -60,16 +61,19 @@ class LRCurve(Result):
     seed: int
     batch_size: int | None = None
     samples: int | None = None
+    baseline: Floats = field(default_factory=lambda: np.empty(0))
     model: str = ""
     optimizer: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("lrs", "losses"):
+        for name in ("lrs", "losses", "baseline"):
             values = np.array(getattr(self, name), dtype=np.float64)
             values.setflags(write=False)
             object.__setattr__(self, name, values)
         if self.lrs.ndim != 1 or self.lrs.shape != self.losses.shape:
             raise ValueError(f"lrs and losses have shapes {self.lrs.shape} and {self.losses.shape}, not one length")
+        if len(self.baseline) not in (0, len(self.lrs)) or not np.all(np.isfinite(self.baseline)):
+            raise ValueError(f"baseline holds {len(self.baseline)} values, not one finite value for each of {len(self.lrs)} steps")
         if not (np.all(self.lrs > 0) and np.all(np.isfinite(self.lrs)) and np.all(np.diff(self.lrs) > 0)):
             raise ValueError("lrs are not positive and rising")
 
@@ -81,7 +85,7 @@ class LRCurve(Result):
     @cached_property
     def _smooth(self) -> Floats:
         """Made once: a report and a picture ask for it some twenty times."""
-        values = smooth(self.losses, self.window, self.num_iter)
+        values = smooth(self.corrected, self.window, self.initial if self.clean else np.nan)
         values.setflags(write=False)
         return values
 
@@ -95,10 +99,21 @@ class LRCurve(Result):
         """How many points come before the first non-finite loss."""
         return clean_length(self.losses)
 
+    @cached_property
+    def steadied(self) -> bool:
+        """Whether the baseline is there, and makes the curve steadier."""
+        clean = self.clean
+        return clean > 1 and len(self.baseline) > 0 and steadies(self.losses[:clean], self.baseline[:clean])
+
+    @cached_property
+    def corrected(self) -> Floats:
+        """Losses without the difference between batches, where the baseline tells it; else the losses."""
+        return corrected(self.losses, self.baseline) if self.steadied else self.losses
+
     @property
     def initial(self) -> float:
-        """Loss at the start: the median over the first tenth of the planned steps."""
-        return initial_level(self.losses[: self.clean], self.num_iter)
+        """Loss at the start: the mean of the baseline, else the median over the first tenth of the planned steps."""
+        return float(self.baseline.mean()) if self.steadied else initial_level(self.losses[: self.clean], self.num_iter)
 
     @property
     def break_lr(self) -> float | None:
@@ -126,9 +141,11 @@ class LRCurve(Result):
             NoSuggestionError: If fewer than ten finite points were recorded.
         """
         if self.clean < LEAST_POINTS:
+            ended = self.status == "data_ended"
+            cure = "give more batches, as data that can be read more than once" if ended else "lower start_lr, or raise num_iter"
             raise NoSuggestionError(
                 f"the curve has only {self.clean} finite points (status {self.status}), too few to judge; "
-                f"record at least {LEAST_POINTS}: lower start_lr, or raise num_iter.",
+                f"record at least {LEAST_POINTS}: {cure}.",
                 curve=self,
             )
 
@@ -170,7 +187,7 @@ class Confirmation(Result):
         steps: Steps made.
         before: Loss on the scored batches before it.
         after: Loss on them after it; infinite if the training blew up.
-        scored_on: ``"val_data"``, or ``"data"``: batches of the training data that the training left out of its first pass.
+        scored_on: ``"val_data"``, or ``"data"``: samples of the training data that were set aside.
     """
 
     kind: ClassVar[str] = "confirmation"
@@ -188,6 +205,44 @@ class Confirmation(Result):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class ProbeRun(Result):
+    """A short real training at a constant LR, from the initial weights.
+
+    Attributes:
+        lr: Its learning rate.
+        steps: Steps planned; one that blew up made fewer.
+        after: Loss on the scored samples after it; infinite if it blew up.
+    """
+
+    kind: ClassVar[str] = "probe_run"
+
+    lr: float
+    steps: int
+    after: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Probes(Result):
+    """Short real trainings at several LRs, all scored on the same samples, on which none of them trained.
+
+    Attributes:
+        before: Loss on those samples at the initial weights.
+        scored_on: ``"val_data"``, or ``"data"``: samples of the training data that were set aside.
+        scored: How many samples, where they can be counted.
+        share: Of all samples of the training data that were set aside, if known; 0 with ``val_data``.
+        runs: The trainings, by LR, all of one length.
+    """
+
+    kind: ClassVar[str] = "probes"
+
+    before: float
+    scored_on: str
+    scored: int | None
+    share: float | None
+    runs: tuple[ProbeRun, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Suggestion(Result):
     """One learning rate, with the evidence for it and every doubt.
 
@@ -198,6 +253,8 @@ class Suggestion(Result):
         limit: The curvature limit, or None.
         no_limit: Why there is no curvature limit, or None.
         confirmation: The short training that confirmed ``lr``, or None.
+        probes: Short trainings at several LRs, or None where the budget had none.
+        gradients: What the measurement cost, in forward and backward passes over one batch.
         midpoint: Middle of the basin of the sweep, on a log scale: where the factors start.
         basin: Low and high end of the basin.
         factors: What the midpoint was multiplied by, in words, in order.
@@ -214,6 +271,8 @@ class Suggestion(Result):
     limit: StableLR | None = None
     no_limit: str | None = None
     confirmation: Confirmation | None = None
+    probes: Probes | None = None
+    gradients: float = 0.0
     midpoint: float
     basin: tuple[float, float]
     factors: dict[str, float] = field(default_factory=dict)

@@ -7,6 +7,8 @@ import numpy as np
 from hessian.results import Floats
 
 FIRST = 5  # losses, at least, whose median is the initial level
+SAFE_RATIO = 0.1  # of the mean: a batch with less would blow its own losses up
+LEAST_COMPARED = 10  # losses
 FIRST_SHARE = 0.1  # of the planned sweep; a tenth averages batch noise away and is over before a usual sweep does anything
 
 
@@ -26,7 +28,25 @@ def initial_level(losses: Floats, planned: int) -> float:
     return float(np.median(losses[: initial_count(planned)]))
 
 
-def smooth(losses: Floats, half_width: int, planned: int) -> Floats:
+def corrected(losses: Floats, baseline: Floats) -> Floats:
+    """Losses with the difference between batches taken out: each relative to what the same batch cost at the initial weights.
+
+    A control variate. A ratio where all of these are well above zero, a difference otherwise.
+    """
+    mean = float(baseline.mean())
+    if float(baseline.min()) > SAFE_RATIO * mean > 0:
+        return losses * (mean / baseline)
+    return losses - baseline + mean
+
+
+def steadies(losses: Floats, baseline: Floats) -> bool:
+    """Whether the correction makes neighbouring losses more alike: it would not if the data came in another order than before."""
+    count = max(LEAST_COMPARED, len(losses) // 4)
+    before, after = (np.diff(values[:count]) for values in (losses, corrected(losses, baseline)))
+    return bool(np.sum(after**2) <= np.sum(before**2))
+
+
+def smooth(losses: Floats, half_width: int, initial: float) -> Floats:
     """Triangular mean over ``half_width`` points to each side; NaN from the first non-finite loss on.
 
     A loss that explodes counts at most as far above the initial level as the sweep ever got below it: one blow-up must not be smeared
@@ -36,13 +56,13 @@ def smooth(losses: Floats, half_width: int, planned: int) -> Floats:
     curve = np.full(len(losses), np.nan)
     if count == 0:
         return curve
-    values = capped(losses[:count], planned)
+    values = capped(losses[:count], initial)
     weights = np.concatenate([np.arange(1, half_width + 2), np.arange(half_width, 0, -1)]).astype(np.float64)
     curve[:count] = np.convolve(np.pad(values, half_width, mode="symmetric"), weights / weights.sum(), "valid")
     return curve
 
 
-def capped(losses: Floats, planned: int) -> Floats:
+def capped(losses: Floats, initial: float) -> Floats:
     """Losses with explosions cut off; untouched if the loss never fell."""
-    initial, best = initial_level(losses, planned), float(losses.min())
+    best = float(losses.min())
     return np.minimum(losses, initial + (initial - best)) if best < initial else losses

@@ -21,12 +21,13 @@ class StopRule:
     Where losses are not all positive, "times" has no meaning: the distances are then taken in units of the range seen so far.
     """
 
-    def __init__(self, stop_factor: float = 4.0) -> None:
+    def __init__(self, stop_factor: float = 4.0, initial: float | None = None) -> None:
         self.stop_factor = positive_float("stop_factor", stop_factor)
         if self.stop_factor <= 1:
             raise BadArgument(f"stop_factor={stop_factor:g} would stop at once; pass a factor above 1, such as 4.")
         self._recent: deque[float] = deque(maxlen=WINDOW)
         self._first: list[float] = []
+        self._known = initial
         self._initial = math.inf
         self._best = math.inf
         self._lowest = math.inf
@@ -39,7 +40,7 @@ class StopRule:
         self._lowest = min(self._lowest, loss)
         if len(self._first) < FIRST:
             self._first.append(loss)
-            self._initial = median(self._first)
+            self._initial = median(self._first) if self._known is None else self._known
         current = median(self._recent)
         self._best = min(self._best, current)
         return "diverged" if len(self._first) == FIRST and current > self.threshold() else None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +17,11 @@ from hessian.describe import describe_optimizer
 from hessian.errors import BadArgument
 from hessian.groups import lr_ratios, set_lr
 from hessian.problem import LossFn, Problem
+from hessian.results import Floats
 from lrfinder.progress import Progress
 from lrfinder.ramp import Mode, Ramp
 from lrfinder.results import LRCurve
+from lrfinder.smoothing import corrected
 from lrfinder.stopping import StopRule
 from lrfinder.train_step import train_step
 
@@ -85,6 +87,7 @@ class SweepSettings:
     stop_factor: float = 4.0
     smoothing: float = SMOOTHING
     seed: int = 0
+    label: str = "range test"
 
     def __post_init__(self) -> None:
         StopRule(self.stop_factor)
@@ -93,15 +96,15 @@ class SweepSettings:
             raise BadArgument(f"smoothing={self.smoothing} is not a share of the sweep; pass a number from 0 (none) to 0.5.")
 
 
-def sweep(problem: Problem, settings: SweepSettings, first_batch: Any, progress: Progress) -> LRCurve:
-    """The sweep itself, inside ``preserved``: the weights move here."""
+def sweep(problem: Problem, settings: SweepSettings, first_batch: Any, progress: Progress, baseline: Floats | None = None) -> LRCurve:
+    """The sweep itself, inside ``preserved``: the weights move here. ``baseline``: what the same batches cost at the initial weights."""
     losses: list[float] = []
 
     def curve(status: Any) -> LRCurve:
-        return make_curve(problem, settings, losses, status, first_batch)
+        return make_curve(problem, settings, losses, status, first_batch, baseline)
 
     try:
-        return curve(run(problem, settings, losses, progress))
+        return curve(run(problem, settings, losses, progress, baseline))
     except KeyboardInterrupt:
         return curve("interrupted")
     except Exception as error:
@@ -116,26 +119,44 @@ def attach(error: BaseException, curve: LRCurve) -> None:
             error.curve = curve  # type: ignore[attr-defined]
 
 
-def run(problem: Problem, settings: SweepSettings, losses: list[float], progress: Progress) -> str:
+@contextmanager
+def keeping(curve: LRCurve) -> Iterator[None]:
+    """Whatever goes wrong inside carries the curve: the sweep is not lost."""
+    try:
+        yield
+    except BaseException as error:
+        attach(error, curve)
+        raise
+
+
+def run(problem: Problem, settings: SweepSettings, losses: list[float], progress: Progress, baseline: Floats | None = None) -> str:
     """Step by step; appends to ``losses`` as it goes, so that nothing is lost when it is cut short. Returns the status."""
     ratios = lr_ratios(problem.optimizer)
-    stop = StopRule(settings.stop_factor)
+    stop = StopRule(settings.stop_factor, None if baseline is None else float(baseline.mean()))
     grid = settings.ramp.lrs
     problem.seed(settings.seed)
     batches = iter(problem.batches)
-    for lr in progress.over(grid.tolist(), len(grid), "range test"):
+    for lr in progress.over(grid.tolist(), len(grid), settings.label):
         batch = next(batches, None)
         if batch is None:
             return "data_ended"
         set_lr(problem.optimizer, lr, ratios)
         losses.append(train_step(problem, batch))
-        verdict = stop.update(losses[-1])
+        verdict = stop.update(losses[-1] if baseline is None else comparable(losses, baseline))
         if verdict is not None:
             return verdict
     return "completed"
 
 
-def make_curve(problem: Problem, settings: SweepSettings, losses: list[float], status: Any, first_batch: Any) -> LRCurve:
+def comparable(losses: list[float], baseline: Floats) -> float:
+    """The last loss without what is due to its batch."""
+    index, mean = len(losses) - 1, baseline.mean()
+    return float(corrected(np.array([losses[index], mean]), np.array([baseline[index], mean]))[0])
+
+
+def make_curve(
+    problem: Problem, settings: SweepSettings, losses: list[float], status: Any, first_batch: Any, baseline: Floats | None = None
+) -> LRCurve:
     """The recorded losses with their circumstances."""
     ramp = settings.ramp
     return LRCurve(
@@ -151,6 +172,7 @@ def make_curve(problem: Problem, settings: SweepSettings, losses: list[float], s
         seed=settings.seed,
         batch_size=batch_size(first_batch),
         samples=problem.batches.samples,
+        baseline=np.empty(0) if baseline is None else baseline[: len(losses)],
         model=type(problem.model).__name__,
         optimizer=describe_optimizer(problem.optimizer),
     )

@@ -17,7 +17,10 @@ SOURCES = {
 }
 NUMPY_ONLY = [
     f"lrfinder.{name}"
-    for name in ("ramp", "stopping", "smoothing", "rules", "basin", "combine", "horizon", "doubts", "results", "describe", "budget")
+    for name in (
+        *("basin", "budget", "combine", "constants", "cost", "describe", "doubts"),
+        *("horizon", "ramp", "results", "rules", "smoothing", "softmin", "stopping"),
+    )
 ]
 UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 UNSAFE_CALLS = {"eval", "exec", "compile", "__import__"}
@@ -131,6 +134,7 @@ SPOILED = [
     ("nobody_knows_other_processes", "hessian.problem", "from torch import distributed"),
     ("nobody_knows_other_processes", "lrfinder.find", "import torch\ntorch.distributed.all_reduce(x)"),
     ("numbers_need_no_torch", "lrfinder.rules", "import torch"),
+    ("numbers_need_no_torch", "lrfinder.softmin", "import torch"),
     ("numbers_need_no_torch", "lrfinder.budget", "def f():\n    from torch import Tensor"),
     ("nothing_runs_what_it_reads", "hessian.codec", "import pickle"),
     ("nothing_runs_what_it_reads", "lrfinder.results", "from pickle import loads"),

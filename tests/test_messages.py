@@ -303,7 +303,7 @@ def test_a_loader_that_can_be_read_only_once_is_told_so_after_the_sweep():
     """It cannot be told before. Whatever is missing then, everything is put back, and the sweep is not lost."""
     setting = Setting()
     before = fingerprint(setting.model, setting.optimizer)
-    with pytest.raises(BadArgument, match="data gave no batch") as caught:
+    with pytest.raises(NoSuggestionError, match=r"\(status data_ended\).*data that can be read more than once") as caught:
         lrfinder.find_lr(**{**setting.arguments, "data": one_shot(setting)})
     assert_untouched(before, fingerprint(setting.model, setting.optimizer))
     assert caught.value.curve.status == "data_ended"

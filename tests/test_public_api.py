@@ -66,7 +66,7 @@ SIGNATURES = {
         budget='standard', start_lr=1e-07, end_lr=100.0, curvature=True, seed=0, progress=None, device=None""",
     lrfinder.range_test: """model, optimizer, data, criterion=None, *, loss_fn=None, start_lr=1e-07, end_lr=10.0, num_iter=100,
         mode='exponential', stop_factor=4.0, smoothing=0.04, seed=0, progress=None, device=None""",
-    lrfinder.suggest_lr: "curve, limit=None, *, total_steps=None, schedule='onecycle', no_limit=None",
+    lrfinder.suggest_lr: "curve, limit=None, *, probes=None, total_steps=None, schedule='onecycle', no_limit=None",
     lrfinder.plot: "*results, path=None, ax=None",
     lrfinder.load: "path",
     lrfinder.rule: "name, *, breaks=()",

@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hessian.errors import BadArgument, BadType, NoSuggestionError
-from lrfinder.combine import agreement, corrected_break, suggest_lr
+from lrfinder.combine import CATAPULT, FEW_SAMPLES, SPREAD, agreement, best_of, corrected_break, suggest_lr
+from lrfinder.constants import CONSTANTS
 from lrfinder.doubts import Doubt
 from lrfinder.horizon import horizon_factors
-from lrfinder.results import LRCurve, load
+from lrfinder.results import LRCurve, ProbeRun, Probes, load
 
 X = np.linspace(-7, 1, 161)  # twenty points a decade
 BOWL = [(-3.0, 2.0), (-2.0, 0.5), (-1.0, 0.5), (-0.4, 2.0), (0.0, 20.0)]
@@ -46,9 +47,9 @@ def test_the_suggestion_is_the_middle_of_the_basin_times_its_factors():
     assert float(found) == found.lr
 
 
-def test_the_interval_is_a_factor_of_two_and_a_half_to_each_side():
+def test_the_interval_is_as_wide_to_each_side_unless_the_sweep_ends_before():
     found = suggest_lr(bowl(), **PLAN)
-    assert found.interval == pytest.approx((found.lr / 10**0.4, found.lr * 10**0.4))
+    assert found.interval == pytest.approx((found.lr / 10**SPREAD, found.lr * 10**SPREAD))
 
 
 def test_it_is_pure():
@@ -78,6 +79,9 @@ def test_the_unknown_is_assumed_and_said():
 
 # Ceilings -----------------------------------------------------------------------------------------------------------------------
 
+
+outcomes = st.lists(st.floats(0, 4) | st.just(math.inf), min_size=1, max_size=6)
+any_trainings = st.tuples(st.floats(-6, 0), outcomes).map(lambda drawn: trainings_at(drawn[0] + np.arange(len(drawn[1])) / 2, drawn[1]))
 falls = st.lists(st.tuples(st.floats(-6, 0), st.floats(-3, 3)), min_size=1, max_size=6)
 
 
@@ -88,12 +92,16 @@ falls = st.lists(st.tuples(st.floats(-6, 0), st.floats(-3, 3)), min_size=1, max_
     limit=st.none() | st.floats(1e-9, 1e9),
     steps=st.integers(1, 10**6),
     schedule=st.sampled_from(["constant", "onecycle", "cosine", "linear", None]),
+    batch=st.sampled_from([50, 2000, 4096]),
+    trainings=st.none() | any_trainings,
 )
-def test_whatever_the_curve_the_suggestion_keeps_its_promises(falls, status, end, limit, steps, schedule):
+def test_whatever_the_curve_the_suggestion_keeps_its_promises(falls, status, end, limit, steps, schedule, batch, trainings):
     losses = [(-6.2, 2.0), *sorted({round(x, 1): loss for x, loss in falls}.items())]
-    curve = bowl(losses, end=end, status=status)
+    curve = bowl(losses, end=end, status=status, batch_size=batch)
+    probes = None if trainings is None else make_probes(trainings)
+    evidence = (curve, None if limit is None else make_limit(limit))
     try:
-        found = suggest_lr(curve, None if limit is None else make_limit(limit), total_steps=steps, schedule=schedule)
+        found = suggest_lr(*evidence, probes=probes, total_steps=steps, schedule=schedule)
     except NoSuggestionError:
         return
     last = curve.lrs[curve.clean - 1]
@@ -102,8 +110,10 @@ def test_whatever_the_curve_the_suggestion_keeps_its_promises(falls, status, end
     assert found.lr == pytest.approx(found.midpoint * math.prod(found.factors.values()), rel=1e-9)
     if curve.break_lr is not None:
         assert found.lr <= corrected_break(curve) * (1 + 1e-12) < curve.break_lr
-    if limit is not None:
-        assert found.lr <= limit * (4 if schedule == "onecycle" else 1) * (1 + 1e-12)
+    if limit is not None and batch >= curve.samples:
+        assert found.lr <= limit * (CATAPULT if schedule == "onecycle" else 1) * (1 + 1e-12)
+    else:
+        assert "capped by curvature" not in found.factors
 
 
 def test_a_suggestion_is_held_below_the_break():
@@ -121,21 +131,73 @@ def test_a_suggestion_is_held_at_the_last_clean_point():
     assert found.interval[1] == curve.lrs[-1]
 
 
-@pytest.mark.parametrize(("schedule", "times"), [("onecycle", 4.0), ("cosine", 1.0), ("linear", 1.0), ("constant", 1.0), (None, 1.0)])
-def test_the_curvature_limit_caps_the_peak_and_a_warm_up_lets_four_times_as_much_through(schedule, times):
-    free = suggest_lr(bowl(), total_steps=200, schedule=schedule)
-    capped = suggest_lr(bowl(), make_limit(free.lr / 100), total_steps=200, schedule=schedule)
+FULL = {"batch_size": 2000}  # every step sees all the data: no batch noise hides what curvature says
+TIMES = pytest.mark.parametrize(
+    ("schedule", "times"), [("onecycle", CATAPULT), ("cosine", 1.0), ("linear", 1.0), ("constant", 1.0), (None, 1.0)]
+)
+
+
+@TIMES
+def test_with_full_batches_the_curvature_limit_caps_the_peak_and_a_warm_up_lets_more_through(schedule, times):
+    free = suggest_lr(bowl(**FULL), total_steps=200, schedule=schedule)
+    capped = suggest_lr(bowl(**FULL), make_limit(free.lr / 100), total_steps=200, schedule=schedule)
     assert capped.lr == pytest.approx(free.lr / 100 * times)
     assert capped.factors["capped by curvature"] == pytest.approx(times / 100)
-    just = suggest_lr(bowl(), make_limit(free.lr / times * 1.001), total_steps=200, schedule=schedule)
+    just = suggest_lr(bowl(**FULL), make_limit(free.lr / times * 1.001), total_steps=200, schedule=schedule)
     assert just.lr == free.lr
     assert "capped by curvature" not in just.factors
+
+
+@TIMES
+@pytest.mark.parametrize("size", [{"batch_size": 1999}, {"samples": None}, {"batch_size": None}], ids=["one less", "no samples", "no size"])
+def test_with_anything_less_than_full_batches_the_limit_caps_nothing_but_raises_a_doubt(schedule, times, size):
+    curve = bowl(**{**FULL, **size})
+    free = suggest_lr(curve, total_steps=200, schedule=schedule)
+    found = suggest_lr(curve, make_limit(free.lr / times / 100), total_steps=200, schedule=schedule)
+    assert (found.lr, found.factors) == (free.lr, free.factors)
+    assert Doubt.ABOVE_LIMIT in found.doubts
+
+
+# Short trainings ----------------------------------------------------------------------------------------------------------------
+
+
+def make_probes(runs, **changes) -> Probes:
+    return Probes(**{"before": 2.0, "scored_on": "data", "scored": 128, "share": 0.2, "runs": tuple(runs), **changes})
+
+
+def trainings_at(places, after, steps: int = 40) -> list[ProbeRun]:
+    return [ProbeRun(lr=10**place, steps=steps, after=loss) for place, loss in zip(places, after, strict=True)]
+
+
+def test_the_suggestion_starts_from_the_soft_minimum_of_short_trainings_where_there_are_any():
+    """One clear best at -3; the middle of the basin lies at -1.55."""
+    probes = make_probes(trainings_at([-4, -3, -2], [2.0, 0.5, math.inf]))
+    found, plain = suggest_lr(bowl(), probes=probes, **PLAN), suggest_lr(bowl(), **PLAN)
+    assert best_of(probes) == pytest.approx(-3.0)
+    assert (found.midpoint, found.basin) == (plain.midpoint, plain.basin)
+    assert found.factors == {
+        "short trainings of 40 steps": pytest.approx(10 ** (-3 + 1.55)),
+        **horizon_factors(200, "onecycle", 2000, 50, 40),
+    }
+    assert found.lr == pytest.approx(10**-3 * math.prod(horizon_factors(200, "onecycle", 2000, 50, 40).values()))
+    assert (plain.probes, found.probes) == (None, probes)
+
+
+@given(shift=st.floats(-1, 1))
+def test_with_short_trainings_the_middle_of_the_basin_does_not_count(shift):
+    """The sweep says where to train; where the best training lies is then known better than from the sweep."""
+    probes = make_probes(trainings_at([-4, -3, -2], [1.0, 0.5, 1.5]))
+    moved = bowl([(x + shift * (x < -0.5), loss) for x, loss in BOWL])
+    expected = suggest_lr(bowl(), probes=probes, **PLAN).lr
+    assert suggest_lr(moved, probes=probes, **PLAN).lr == pytest.approx(expected, rel=1e-9)
 
 
 # Doubts -------------------------------------------------------------------------------------------------------------------------
 
 AT_ONCE = 2.0 * np.exp(-np.arange(len(X)) / 16) + 0.1
 NAN_AT_THE_END = np.append(piecewise(BOWL, X[:140]), np.nan)
+
+GOOD = trainings_at([-3, -2, -1], [1.5, 0.5, 1.5])
 
 # Every doubt with evidence for it; the clean case below has none. Those that need a model are in test_find.py.
 EVIDENCE = {
@@ -150,8 +212,10 @@ EVIDENCE = {
     Doubt.NOT_CONVERGED: lambda: suggest_lr(bowl(), make_limit(0.5, converged=False), **PLAN),
     Doubt.ABOVE_LIMIT: lambda: suggest_lr(bowl(), make_limit(suggest_lr(bowl(), **PLAN).lr / 2), **PLAN),
     Doubt.BREAKS_BELOW_LIMIT: lambda: suggest_lr(bowl(), make_limit(100.0), **PLAN),
+    Doubt.SMALL_SET_ASIDE: lambda: suggest_lr(bowl(), probes=make_probes(GOOD, scored=FEW_SAMPLES - 1), **PLAN),
+    Doubt.SHARED_SAMPLES: lambda: suggest_lr(bowl(), probes=make_probes(GOOD, share=None), **PLAN),
     Doubt.HORIZON_ASSUMED: lambda: suggest_lr(bowl()),
-    Doubt.HORIZON_EXTRAPOLATED: lambda: suggest_lr(bowl(), total_steps=100_001),
+    Doubt.HORIZON_EXTRAPOLATED: lambda: suggest_lr(bowl(), total_steps=CONSTANTS.largest_steps + 1),
     Doubt.SCHEDULE_UNKNOWN: lambda: suggest_lr(bowl(), total_steps=200, schedule=None),
 }
 ALWAYS = {Doubt.UNCONFIRMED}  # until find_lr has tried it
@@ -171,11 +235,13 @@ def test_a_clean_case_leaves_no_doubt_but_that_it_was_not_tried():
     found = suggest_lr(bowl(), make_limit(0.5), **PLAN)
     assert found.doubts == (Doubt.UNCONFIRMED,)
     assert suggest_lr(bowl(), **PLAN).doubts == (Doubt.UNCONFIRMED,)  # curvature not asked for is no doubt
-    assert suggest_lr(bowl(), total_steps=100_000).doubts == (Doubt.UNCONFIRMED,)
+    assert suggest_lr(bowl(), total_steps=CONSTANTS.largest_steps).doubts == (Doubt.UNCONFIRMED,)
+    for enough in ({}, {"scored": FEW_SAMPLES}, {"scored": None}, {"scored_on": "val_data", "share": 0.0}):
+        assert suggest_lr(bowl(), probes=make_probes(GOOD, **enough), **PLAN).doubts == (Doubt.UNCONFIRMED,)
 
 
 def test_a_capped_suggestion_is_not_above_its_limit():
-    found = suggest_lr(bowl(), make_limit(1e-4), total_steps=200, schedule="cosine")
+    found = suggest_lr(bowl(**FULL), make_limit(1e-4), total_steps=200, schedule="cosine")
     assert found.lr == 1e-4
     assert Doubt.ABOVE_LIMIT not in found.doubts
 

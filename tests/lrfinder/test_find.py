@@ -7,7 +7,8 @@ import json
 import math
 import os
 import signal
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from itertools import chain, islice, repeat
 from typing import Any
 
@@ -29,9 +30,15 @@ from hessian.errors import BadArgument, NoSuggestionError
 from hessian.results import CriticalLR, EigenResult, Estimate, Result, SpectralDensity
 from lrfinder import Doubt, Suggestion, find_lr, load, suggest_lr
 from lrfinder import find as find_module
-from lrfinder.budget import split_budget
+from lrfinder import search as search_module
+from lrfinder.budget import BUDGETS, split_budget
+from lrfinder.constants import CONSTANTS
 from lrfinder.demo import make as make_demo
-from lrfinder.results import Confirmation
+from lrfinder.find import PATIENCE
+from lrfinder.probe import SETTLING
+from lrfinder.results import Confirmation, LRCurve, ProbeRun, Probes
+from lrfinder.setaside import MOST_BATCHES
+from lrfinder.sweep import sweep
 
 OPTIMIZERS = pytest.mark.parametrize("optimizer", [SGD, ADAM, ADAMW, RMSPROP], ids=["sgd", "adam", "adamw", "rmsprop"])
 PLAN = {"total_steps": 120, "budget": "quick", "progress": False}
@@ -93,43 +100,95 @@ class Interrupted:
         return nn.functional.cross_entropy(output, target)
 
 
-def calls_of(sweep: int) -> dict[str, tuple[int, int | None]]:
-    """Calls of the loss in a search whose sweep makes that many steps: which call falls where, and how many points are recorded."""
-    held_out, steps = 3, split_budget("quick").probe
-    before = 1 + held_out
-    curvature = before + sweep
-    probe = curvature + 4
+def calls_of(coarse: int, further: int, fine: int) -> dict[str, tuple[int, Any]]:
+    """Which call of the loss falls where in a quick search, and what is recorded by then: of which sweep, how many points.
+
+    Args:
+        coarse: Steps of the coarse sweep.
+        further: Batches that only the fine sweep was to have.
+        fine: Steps of the fine sweep.
+    """
+    scored, planned, steps = 1, COARSE_POINTS, split_budget("quick").trial
+    before = 1 + SETTLING + scored  # reading for the set-aside calls nothing
+    baseline = before + planned
+    second = baseline + coarse
+    fine_sweep = second + further
+    curvature = fine_sweep + fine
+    trial = curvature + 1
     return {
         "first check": (1, None),
         "scoring before": (before, None),
-        "first step": (before + 1, 0),
-        "middle of the sweep": (before + 39, 38),
-        "last step": (before + sweep, sweep - 1),
-        "curvature": (curvature + 2, sweep),
-        "confirming training": (probe + 5, sweep),
-        "scoring after": (probe + steps + held_out, sweep),
+        "first of the baseline": (before + 1, None),
+        "last of the baseline": (baseline, None),
+        "first coarse step": (baseline + 1, ("coarse", 0)),
+        "middle of the coarse sweep": (baseline + 16, ("coarse", 15)),
+        "last coarse step": (second, ("coarse", coarse - 1)),
+        "baseline of further batches": (second + 1, ("coarse", coarse)),
+        "last of further batches": (fine_sweep, ("coarse", coarse)),
+        "first step": (fine_sweep + 1, ("fine", 0)),
+        "middle of the sweep": (fine_sweep + 39, ("fine", 38)),
+        "last step": (curvature, ("fine", fine - 1)),
+        "curvature": (curvature + 1, ("fine", fine)),
+        "confirming training": (trial + 5, ("fine", fine)),
+        "scoring after": (trial + steps + scored, ("fine", fine)),
     }
 
 
-PLACES = list(calls_of(100))
+COARSE_POINTS = 37  # four a decade over the nine decades from 1e-7 to 100, both ends included
+PLACES = list(calls_of(20, 20, 50))
+
+
+@dataclass
+class Searched:
+    """A search with both of its sweeps."""
+
+    found: Suggestion
+    coarse: LRCurve
+    fine: LRCurve
+
+    @property
+    def calls(self) -> dict[str, tuple[int, Any]]:
+        return calls_of(len(self.coarse.losses), self.fine.num_iter - self.coarse.num_iter, len(self.fine.losses))
+
+    def recorded(self, place: str) -> tuple[LRCurve, int] | None:
+        """The sweep that an error at that place comes with, and how much of it."""
+        recorded = self.calls[place][1]
+        return None if recorded is None else ({"coarse": self.coarse, "fine": self.fine}[recorded[0]], recorded[1])
 
 
 @pytest.fixture(scope="module")
-def whole() -> Suggestion:
-    return find_lr(**make().arguments, **PLAN)
+def searched() -> Searched:
+    sweeps = []
+
+    def noting(*args: Any) -> LRCurve:
+        sweeps.append(sweep(*args))
+        return sweeps[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search_module, "sweep", noting)
+        return Searched(find_lr(**make().arguments, **PLAN), *sweeps)
 
 
-def test_the_table_of_calls_is_complete(whole):
+@pytest.fixture(scope="module")
+def whole(searched) -> Suggestion:
+    return searched.found
+
+
+def test_the_table_of_calls_is_complete(searched):
     training = make()
     training.criterion = Interrupted()
-    assert found_in(training) == whole
-    assert training.criterion.calls == calls_of(len(whole.curve.lrs))["scoring after"][0]
+    assert found_in(training) == searched.found
+    assert training.criterion.calls == searched.calls["scoring after"][0]
+    assert searched.coarse.num_iter == COARSE_POINTS
+    assert searched.found.curve == searched.fine
+    at = [call for call, _ in searched.calls.values()]
+    assert at == sorted(set(at))
 
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("kind", [ValueError, KeyboardInterrupt])
-def test_an_error_comes_out_as_it_is_with_what_was_recorded(whole, place, kind):
-    at, recorded = calls_of(len(whole.curve.lrs))[place]
+def test_an_error_comes_out_as_it_is_with_what_was_recorded(searched, place, kind):
+    at, recorded = searched.calls[place][0], searched.recorded(place)
     training, error = make(), kind("mine")
 
     def throw() -> None:
@@ -138,27 +197,27 @@ def test_an_error_comes_out_as_it_is_with_what_was_recorded(whole, place, kind):
     training.criterion = Interrupted(at, throw)
     with pytest.raises(kind) as caught:
         found_in(training)
-    # Ctrl-C during the sweep ends it with a curve, and is raised anew from there; everything else comes out as the same object.
-    assert (caught.value is error) == (kind is ValueError or recorded in (None, len(whole.curve.losses)))
+    # Ctrl-C during a sweep ends it with a curve, and is raised anew from there; everything else comes out as the same object.
+    assert (caught.value is error) == (kind is ValueError or recorded is None or recorded[1] == len(recorded[0].losses))
     curve = getattr(caught.value, "curve", None)
     if recorded is None:
         assert curve is None
     else:
-        assert curve.losses.tolist() == whole.curve.losses[:recorded].tolist()
-        assert curve.status == (whole.curve.status if recorded == len(whole.curve.losses) else "interrupted")
+        sweep, points = recorded
+        assert curve.losses.tolist() == sweep.losses[:points].tolist()
+        assert curve.baseline.tolist() == sweep.baseline[:points].tolist()
+        assert curve.status == (sweep.status if points == len(sweep.losses) else "interrupted")
 
 
-@pytest.mark.parametrize("place", ["middle of the sweep", "curvature", "confirming training"])
-def test_a_real_ctrl_c_stops_the_search_and_leaves_no_trace(whole, place):
-    at, _ = calls_of(len(whole.curve.lrs))[place]
+@pytest.mark.parametrize("place", ["middle of the coarse sweep", "middle of the sweep", "curvature", "confirming training"])
+def test_a_real_ctrl_c_stops_the_search_and_leaves_no_trace(searched, place):
+    at, (sweep, points) = searched.calls[place][0], searched.recorded(place)
     training = make()
     training.criterion = Interrupted(at, lambda: os.kill(os.getpid(), signal.SIGINT))
     handler = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt) as caught:
         found_in(training)
-    recorded = len(caught.value.curve.losses)
-    assert caught.value.curve.losses.tolist() == whole.curve.losses[:recorded].tolist()
-    assert recorded == (38 if place == "middle of the sweep" else len(whole.curve.losses))
+    assert caught.value.curve.losses.tolist() == sweep.losses[:points].tolist()
     assert signal.getsignal(signal.SIGINT) is handler
 
 
@@ -277,12 +336,22 @@ def test_curvature_may_be_left_out(whole):
 # The plan -----------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("budget", "sweep", "probe"), [("quick", 98, 18), ("standard", 228, 42), ("thorough", 552, 102), (200, 130, 24)])
-def test_budgets(budget, sweep, probe):
-    found = found_in(make(), budget=budget)
-    assert (found.curve.num_iter, found.confirmation.steps) == (sweep, probe)
-    spent = split_budget(budget)
-    assert (spent.sweep, spent.probe) == (sweep, probe)
+@pytest.mark.parametrize("budget", [*BUDGETS, 160, 300])
+def test_budgets(budget):
+    found, spend = found_in(make(), budget=budget), split_budget(budget).held_to(PLAN["total_steps"])
+    assert found.curve.num_iter <= spend.finest
+    assert {run.steps for run in found.probes.runs} == {spend.length} if spend.length else found.probes is None
+    places = CONSTANTS.fine_offsets if spend.large else CONSTANTS.offsets
+    assert not spend.length or len(places) <= len(found.probes.runs) <= len(places) + CONSTANTS.extensions
+    assert found.confirmation.steps in ({spend.trial, spend.length} if spend.length else {spend.trial})
+    assert found.limit.num_batches == spend.batches
+    assert found.limit.hvps <= spend.products
+
+
+def test_no_training_is_longer_than_the_planned_one():
+    found = found_in(make(), budget="thorough", total_steps=12)
+    assert {run.steps for run in found.probes.runs} == {12}
+    assert found.confirmation.steps == 12
 
 
 def test_the_smallest_budget_still_answers():
@@ -305,9 +374,10 @@ def test_a_schedule_that_is_not_known_is_a_constant_lr():
 
 
 def test_the_answer_is_that_of_suggest_lr_on_its_own_evidence(whole):
-    again = suggest_lr(whole.curve, whole.limit, total_steps=120)
-    assert replace(again, confirmation=whole.confirmation, doubts=whole.doubts) == whole
-    assert set(again.doubts) - set(whole.doubts) == {Doubt.UNCONFIRMED}
+    for found in (whole, found_in(make(), budget="standard")):
+        again = suggest_lr(found.curve, found.limit, probes=found.probes, total_steps=120)
+        assert replace(again, confirmation=found.confirmation, doubts=found.doubts, gradients=found.gradients) == found
+        assert set(again.doubts) - set(found.doubts) == {Doubt.UNCONFIRMED}
 
 
 # Confirmation -------------------------------------------------------------------------------------------------------------------
@@ -341,40 +411,54 @@ class Watcher:
         return nn.functional.cross_entropy(output, target)
 
 
-def last_training(calls: list[Any], steps: int = 18, scored: int = 3) -> list[Any]:
+STEPS = split_budget("quick").trial
+ALONE = max(budget for budget in range(150, 350) if not split_budget(budget).length)  # the largest budget without short trainings
+
+
+def last_training(calls: list[Any], scored: int, steps: int = STEPS) -> list[Any]:
     """The calls of the confirming training: before the last ones, which score it."""
     return calls[len(calls) - scored - steps : len(calls) - scored]
 
 
-def test_without_val_data_some_batches_are_set_aside_for_one_pass():
+def test_without_val_data_some_batches_of_a_list_are_set_aside():
     training = make()
     data = trainings.batches()
     training.data = data
     training.criterion = watcher = Watcher(training.model, {"data": data})
-    found = found_in(training)
+    found = found_in(training, budget=ALONE)
+    steps = split_budget(ALONE).trial
     assert found.confirmation.scored_on == "data"
-    assert [call[1] for call in watcher.calls[-3:]] == [0, 1, 2]
-    assert [call[1] for call in last_training(watcher.calls)] == [*range(3, 12), *range(9)]
-    assert all(call[2] for call in watcher.calls)  # scored as the model stands
+    assert found.confirmation.steps == steps > 10  # more than one pass
+    held = [call[1] for call in watcher.calls if not call[2]]
+    held, again = held[: len(held) // 2], held[len(held) // 2 :]
+    assert held == again == sorted(set(held))
+    assert len(held) == 2  # a fifth of twelve
+    rest = [index for index in range(12) if index not in held]
+    trained = last_training(watcher.calls, len(held), steps)
+    assert [call[1] for call in trained] == list(islice(trainings.forever(rest), steps))
+    assert {call[2:] for call in trained} == {(True, True, True)}
+    assert {call[2:] for call in watcher.calls if not call[2]} == {(False, False, False)}
 
 
 def test_val_data_are_scored_in_eval_mode_and_nothing_else_is_done_with_them():
     training = make()
     training.model[1].eval()  # a frozen BatchNorm stays what it is
-    data, held_out = trainings.batches(), trainings.batches(10, 60)
+    data, held_out = trainings.batches(), trainings.batches(6, 60)
     training.data = data
     training.criterion = watcher = Watcher(training.model, {"data": data, "val_data": held_out})
     numbered = Numbered(held_out)
     found = found_in(training, val_data=numbered)
     assert found.confirmation.scored_on == "val_data"
     assert "loss on val_data from" in plain_text(found)
-    # Four of the six batches are read, once, and scored before and after.
-    assert numbered.read == [0, 1, 2, 3]
+    # Eight of the ten batches are read, once, and scored before and after.
+    read = list(range(MOST_BATCHES))
+    assert numbered.read == read
     scored = [call for call in watcher.calls if call[0] == "val_data"]
-    assert [call[1] for call in scored] == [0, 1, 2, 3] * 2
+    assert [call[1] for call in scored] == read * 2
     assert {call[2:] for call in scored} == {(False, False, False)}
-    assert {call[2:] for call in watcher.calls if call[0] == "data"} == {(True, False, True)}
-    assert [call[1] for call in last_training(watcher.calls, scored=4)] == [*range(12), *range(6)]  # none set aside
+    # Batches of the data are called in train mode as the model stands: with gradients to train on, without for the baseline.
+    assert {call[2:] for call in watcher.calls if call[0] == "data"} == {(True, False, True), (True, False, False)}
+    assert [call[1] for call in last_training(watcher.calls, len(read))] == list(range(STEPS))  # none set aside
 
 
 def test_the_order_of_val_data_is_put_back():
@@ -385,37 +469,88 @@ def test_the_order_of_val_data_is_put_back():
     assert torch.equal(held_out.generator.get_state(), before)
 
 
+def batches_without(held: set[int], seed: int, count: int = 96, size: int = 8) -> Iterator[list[int]]:
+    """Numbers of samples as a shuffling loader gives them, without those held, in batches of the usual size."""
+    loader = DataLoader(range(count), batch_size=size, shuffle=True, generator=torch.Generator().manual_seed(seed))
+    while True:
+        rest = [index for batch in loader for index in batch.tolist() if index not in held]
+        yield from (rest[i : i + size] for i in range(0, len(rest), size))
+
+
 def test_the_confirmation_is_a_real_training():
-    """Repeated by hand: 18 steps of 1cycle at the answer, the first three batches scored before and after."""
-    found = found_in(make(dropout=0.0))
+    """Repeated by hand: steps of 1cycle at the answer, on all samples but a fifth, of which a whole number of batches are scored."""
+    budget = ALONE
+    steps = split_budget(budget).trial
+    found = found_in(make(dropout=0.0), budget=budget)
     training = make(dropout=0.0)
-    trainings.seed_by_hand(0, training.data)
-    aside = list(islice(training.data, 3))
+    inputs, classes = trainings.points()
+    held = np.random.default_rng(0).permutation(96)[:19]
+    scored = held[:16]
 
     def score() -> float:
+        training.model.eval()
         with torch.no_grad():
-            return float(np.mean([training.loss(batch).item() for batch in aside]))
+            return training.loss((inputs[scored], classes[scored])).item()
 
-    state = {name: value.clone() for name, value in training.model.state_dict().items()}
+    training.model.train()
+    with torch.no_grad():
+        for one in islice(batches_without(set(held.tolist()), seed=0), SETTLING):
+            training.model(inputs[one])
     before = score()
-    training.model.load_state_dict(state)
-    trainings.seed_by_hand(0, training.data)
-    source = trainings.forever(training.data)
-    for _ in aside:
-        next(source)
-    probe = Training(training.model, training.optimizer, list(islice(source, 18)), training.criterion)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(SGD([torch.zeros(1)]), found.lr, total_steps=18, cycle_momentum=False)
+    training = make(dropout=0.0)
+    picked = islice(batches_without(set(held.tolist()), seed=0), steps)
+    trial = Training(training.model, training.optimizer, [(inputs[one], classes[one]) for one in picked], training.criterion)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(SGD([torch.zeros(1)]), found.lr, total_steps=steps, cycle_momentum=False)
     lrs = []
-    for step in range(18):
+    for step in range(steps):
         lrs.append(schedule.get_last_lr())
         schedule.optimizer.step()
-        if step < 17:
+        if step < steps - 1:
             schedule.step()
-    trainings.train(probe, 18, lambda step: lrs[step])
+    assert steps > 77 / 8  # the second pass has begun
+    trainings.train(trial, steps, lambda step: lrs[step])
     tried = found.confirmation
-    assert (tried.lr, tried.steps) == (found.lr, 18)
-    assert tried.before == pytest.approx(before, rel=1e-12)  # a mean of three
+    assert (tried.lr, tried.steps) == (found.lr, steps)
+    assert tried.before == pytest.approx(before, rel=1e-6)  # float32
     assert tried.after == pytest.approx(score(), rel=1e-4)  # the LRs differ in the last bit, which float32 weights carry on
+
+
+def test_a_short_training_at_or_above_the_answer_confirms_it_without_another():
+    training = make()
+    training.criterion = Interrupted()
+    found = found_in(training, budget="standard")
+    above = min((run for run in found.probes.runs if run.lr >= found.lr), key=lambda run: run.lr)
+    tried = found.confirmation
+    assert (tried.lr, tried.steps, tried.before, tried.after) == (above.lr, above.steps, found.probes.before, above.after)
+    assert tried.passed
+    assert Doubt.UNCONFIRMED not in found.doubts
+    assert f"{above.steps} steps at {above.lr:.2g} took the loss" in plain_text(found)
+
+
+@pytest.mark.parametrize(
+    ("runs", "expected"),
+    [
+        ([(0.5, 1.0), (1.0, 1.0), (2.0, 0.5)], 1.0),  # the nearest, though a farther one is better
+        ([(2.0, 0.5), (3.0, 0.1)], 2.0),
+        ([(0.99, 0.5)], None),
+        ([(2.0, math.inf), (3.0, 0.1)], None),
+        ([(2.0, 2.0)], None),  # no better than before
+    ],
+)
+def test_which_short_training_counts_as_confirmation(runs, expected):
+    """LRs in units of the suggestion."""
+    losses = np.r_[np.full(30, 2.0), np.linspace(2, 1, 30), np.full(10, 9.0)]
+    found = suggest_lr(make_curve(losses, status="diverged"), total_steps=100)
+    probes = Probes(
+        before=2.0,
+        scored_on="data",
+        scored=64,
+        share=0.2,
+        runs=tuple(ProbeRun(lr=lr * found.lr, steps=20, after=after) for lr, after in runs),
+    )
+    tried = find_module.passed_above(replace(found, probes=probes))
+    assert (None if tried is None else tried.lr / found.lr) == (expected and pytest.approx(expected))
+    assert find_module.passed_above(found) is None
 
 
 class Endless(IterableDataset):
@@ -468,10 +603,11 @@ def test_where_no_lr_trains_there_is_no_suggestion():
     """The labels of ``val_data`` are wrong: whatever is learned on the data makes them worse."""
     held_out = [(inputs, (classes + 1) % 3) for inputs, classes in trainings.batches()]
     training = make()
+    training.model[1].eval()  # the running statistics of a fresh BatchNorm fit better with every batch, whatever is learned
     with pytest.raises(NoSuggestionError, match=r"all left the held-out loss at or above its start .*; check the data") as caught:
         found_in(training, val_data=held_out)
     assert caught.value.curve == found_in(training).curve
-    assert "trainings of 18 steps at LRs from" in str(caught.value)
+    assert f"trainings of {min(PATIENCE * STEPS, PLAN['total_steps'])} steps at LRs from" in str(caught.value)
 
 
 def test_a_flat_sweep_gives_no_suggestion_but_the_curve():
@@ -479,7 +615,7 @@ def test_a_flat_sweep_gives_no_suggestion_but_the_curve():
     training.criterion = lambda output, target: (output * 0).mean() + 1.0
     with pytest.raises(NoSuggestionError, match="never falls by more than batch noise") as caught:
         found_in(training)
-    assert caught.value.curve.losses.tolist() == [1.0] * 98
+    assert caught.value.curve.losses.tolist() == [1.0] * caught.value.curve.num_iter
 
 
 # Applying it --------------------------------------------------------------------------------------------------------------------
@@ -511,10 +647,16 @@ def test_apply_fills_a_tensor_lr(whole):
 # Print --------------------------------------------------------------------------------------------------------------------------
 
 
+def some_probes() -> Probes:
+    after = {1e-3: 1.9, 3e-3: 1.2, 1e-2: 0.4, 3e-2: math.inf}
+    runs = tuple(ProbeRun(lr=lr, steps=20, after=loss) for lr, loss in after.items())
+    return Probes(before=2.0, scored_on="data", scored=64, share=0.2, runs=runs)
+
+
 def every_suggestion() -> list[Suggestion]:
     losses = np.r_[np.full(30, 2.0), np.linspace(2, 1, 30), np.full(10, 9.0)]
     long = make_curve(losses, status="diverged", model="A" * 40, optimizer="B" * 30)
-    doubtful = replace(suggest_lr(long, make_limit(1e-3)), doubts=tuple(Doubt), no_limit="because " * 40)
+    doubtful = replace(suggest_lr(long, make_limit(1e-3), probes=some_probes()), doubts=tuple(Doubt), no_limit="because " * 40)
     tried = Confirmation(lr=1e-3, steps=18, before=2.0, after=math.inf, scored_on="val_data")
     return [doubtful, replace(doubtful, limit=None, confirmation=tried), replace(doubtful, doubts=())]
 
@@ -531,9 +673,18 @@ def test_the_report_fits_eighty_columns_and_keeps_nothing_back(found):
         assert f"x{factor:.2g} ({name})" in plain_text(found)
 
 
+def test_the_report_counts_the_short_trainings():
+    found = every_suggestion()[0]
+    assert "4 from the start (1 blew up), 20 steps, best near" in plain_text(found)
+    assert "scored on 64 samples of data (20% set aside)" in plain_text(found)
+    unknown = replace(found, probes=replace(found.probes, scored=None, share=None, scored_on="val_data"))
+    assert "scored on samples of val_data " in plain_text(unknown)
+    assert "set aside)" not in plain_text(unknown)
+
+
 def test_the_report_of_a_real_search_fits_too(whole):
     assert max(map(len, str(whole).splitlines())) <= 80
-    assert "18 steps at" in plain_text(whole)
+    assert f"{STEPS} steps at" in plain_text(whole)
     assert "Sequential, SGD(momentum=0.9), batch 8, seed 0" in plain_text(whole)
 
 
@@ -545,9 +696,11 @@ BROKEN = make_curve([2.0, 1.5, 1.0, 1e300, math.inf], status="nonfinite")
 def every_result() -> dict[str, Result]:
     tried = Confirmation(lr=1e-3, steps=18, before=math.nan, after=math.inf, scored_on="data")
     return {
-        "lr_curve": make_curve([math.nan, -math.inf, 0.1 + 0.2, 5e-324, math.inf], batch_size=None, samples=7),
+        "lr_curve": make_curve([math.nan, -math.inf, 0.1 + 0.2, 5e-324, math.inf], batch_size=None, samples=7, baseline=[0.1] * 5),
         "suggestion": replace(every_suggestion()[0], curve=BROKEN, confirmation=tried),
         "confirmation": tried,
+        "probe_run": some_probes().runs[-1],
+        "probes": replace(some_probes(), scored=None, share=None),
         "stable_lr": make_limit(0.1, batch_size=None, residual=math.nan),
         "estimate": Estimate(value=math.nan, error=0.1, hvps=3),
         "critical_lr": CriticalLR(lr=0.1, low=0.09, high=0.11, forwards=7),
@@ -632,6 +785,8 @@ def damaged() -> dict[str, bytes]:
         "huge integer": changed(start_lr=10**400),
         "unknown status": changed(status="asleep"),
         "lists of two lengths": changed(lrs=[1e-3]),
+        "baseline of another length": changed(baseline=[1.0]),
+        "baseline that is not finite": changed(baseline=[1.0, 1.0, 1.0, 1.0, "inf"]),
         "falling lrs": changed(lrs=[5.0, 4.0, 3.0, 2.0, 1.0]),
         "NaN among lrs": changed(lrs=["nan", 1.0, 2.0, 3.0, 4.0]),
         "nested lists": changed(losses=[[1.0], 2.0, 3.0, 4.0, 5.0]),

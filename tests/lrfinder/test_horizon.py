@@ -10,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hessian.errors import BadArgument, BadType
-from lrfinder.horizon import CONSTANTS, check_schedule, horizon_factors, planned_steps, schedule_shape
+from lrfinder.constants import CONSTANTS
+from lrfinder.horizon import check_schedule, horizon_factors, planned_steps, schedule_shape
 from lrfinder.results import Schedule
 
 SCHEDULES = Schedule.__args__
+REFERENCE = CONSTANTS.reference_steps
 LENGTHS = [1, 2, 3, 4, 5, 10, 42, 230, 1001]
 
 
@@ -61,33 +63,59 @@ def product(*arguments) -> float:
     return math.prod(horizon_factors(*arguments).values())
 
 
-def test_the_reference_training_is_left_as_it_is():
-    assert product(200, "constant", None, None) == pytest.approx(10**CONSTANTS.base)
-    assert horizon_factors(200, None, None, None) == pytest.approx({"sweep to training": 10**CONSTANTS.base, "200 steps": 1.0})
+@pytest.mark.parametrize(
+    ("trained", "fitted"), [(None, CONSTANTS.from_sweep), (REFERENCE, CONSTANTS.from_trainings), (37, CONSTANTS.from_trainings)]
+)
+def test_a_training_like_the_reference_only_gets_the_step_from_what_was_measured(trained, fitted):
+    """The reference of short trainings is their own length."""
+    found = horizon_factors(trained or REFERENCE, None, None, None, trained)
+    assert list(found.values()) == pytest.approx([10**fitted, 1.0])
+    assert horizon_factors(trained or REFERENCE, "constant", None, None, trained) == found
+
+
+def test_short_trainings_change_the_reference_and_nothing_else():
+    swept, trained = (horizon_factors(1000, "cosine", 320, 32, length) for length in (None, 50))
+    assert len(swept) == len(trained) == 4
+    same = swept.keys() & trained.keys()
+    assert same == {"cosine peak", "data seen 100 times"}
+    assert {name: swept[name] for name in same} == {name: trained[name] for name in same}
+    assert list(trained.values())[2] == pytest.approx((1000 / 50) ** -CONSTANTS.steps)
 
 
 @pytest.mark.parametrize("schedule", ["onecycle", "cosine", "linear"])
-def test_a_schedule_that_decays_doubles_the_peak(schedule):
-    assert product(200, schedule, None, None) / product(200, "constant", None, None) == pytest.approx(2.0, rel=0.003)  # 10^.3 = 1.995
+def test_a_schedule_that_decays_gets_a_larger_peak(schedule):
+    ratio = product(200, schedule, None, None) / product(200, "constant", None, None)
+    assert ratio == pytest.approx(10**CONSTANTS.decaying)
+    assert ratio > 1
 
 
 def test_steps_by_hand():
-    assert product(2000, "constant", None, None) / product(200, "constant", None, None) == pytest.approx(0.5, rel=0.003)  # 10^-.3
-    assert product(20, "constant", None, None) / product(200, "constant", None, None) == pytest.approx(2.0, rel=0.003)
-    assert product(10**5, None, None, None) == product(10**7, None, None, None)  # held beyond the longest training of the fit
+    ten_times = 10**-CONSTANTS.steps
+    assert product(10 * REFERENCE, "constant", None, None) / product(REFERENCE, "constant", None, None) == pytest.approx(ten_times)
+    assert product(REFERENCE // 10, "constant", None, None) / product(REFERENCE, "constant", None, None) == pytest.approx(1 / ten_times)
+    longest = CONSTANTS.largest_steps
+    assert product(longest, None, None, None) == product(100 * longest, None, None, None)  # held beyond the longest training of the fit
+    assert product(longest // 2, None, None, None) > product(longest, None, None, None)
 
 
 def test_passes_by_hand():
-    """Data seen E times: (1 + E / 8) ^ -0.75."""
-    factors = horizon_factors(240, "constant", 320, 32)
-    assert factors["data seen 24 times"] == pytest.approx((1 + 24 / 8) ** -0.75)  # 240 steps of 32, over 320
-    assert horizon_factors(240, "constant", 320, 128)["data seen 48 times"] == pytest.approx(7**-0.75)  # of a batch, 64 samples count
-    assert horizon_factors(10**6, "constant", 10, 10)["data seen 1e+03 times"] == pytest.approx(126**-0.75)  # held at 1000 passes
+    """Data seen E times: (1 + E / passes) ^ -epochs."""
+
+    def by_hand(passes: float) -> float:
+        return (1 + passes / CONSTANTS.passes) ** -CONSTANTS.epochs
+
+    assert horizon_factors(240, "constant", 320, 32)["data seen 24 times"] == pytest.approx(by_hand(24))  # 240 steps of 32, over 320
+    cap = CONSTANTS.batch_cap
+    assert horizon_factors(50, "constant", 10 * cap, 4 * cap)["data seen 5 times"] == pytest.approx(by_hand(5))  # more do not count
+    most = CONSTANTS.largest_passes
+    held = horizon_factors(10**7, "constant", 10, 10)
+    assert held[f"data seen {most:.3g} times"] == pytest.approx(by_hand(most))
 
 
 @pytest.mark.parametrize(("samples", "batch"), [(None, 32), (320, None), (None, None)])
 def test_unknown_data_leave_the_passes_out(samples, batch):
-    assert list(horizon_factors(200, "onecycle", samples, batch)) == ["sweep to training", "1cycle peak", "200 steps"]
+    assert horizon_factors(200, "onecycle", samples, batch) == horizon_factors(200, "onecycle", None, None)
+    assert not any("seen" in name for name in horizon_factors(200, "onecycle", samples, batch))
 
 
 @given(
@@ -96,9 +124,11 @@ def test_unknown_data_leave_the_passes_out(samples, batch):
     schedule=st.sampled_from([*SCHEDULES, None]),
     samples=st.none() | st.integers(1, 10**6),
     batch=st.none() | st.integers(1, 4096),
+    trained=st.none() | st.integers(1, 10**6),
 )
-def test_a_longer_training_never_gets_a_larger_lr(steps, more, schedule, samples, batch):
-    assert product(steps + more, schedule, samples, batch) <= product(steps, schedule, samples, batch) * (1 + 1e-12)
+def test_a_longer_training_never_gets_a_larger_lr(steps, more, schedule, samples, batch, trained):
+    longer, shorter = (product(length, schedule, samples, batch, trained) for length in (steps + more, steps))
+    assert longer <= shorter * (1 + 1e-12)
 
 
 def test_planned_steps():

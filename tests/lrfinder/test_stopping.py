@@ -118,3 +118,12 @@ def test_nothing_is_judged_before_the_initial_loss_is_known():
 def test_a_larger_factor_stops_no_earlier(losses, factor):
     early, late = stopped_at(losses, factor), stopped_at(losses, 2 * factor)
     assert late is None or (early is not None and early <= late)
+
+
+@given(st.lists(st.floats(0.1, 10), max_size=60), st.floats(0.1, 10))
+def test_an_initial_loss_that_is_known_is_not_guessed_from_the_first_ones(losses, initial):
+    known, guessed = StopRule(4.0, initial), StopRule(4.0)
+    told, found = ([rule.update(loss) for loss in [initial] * 5 + losses] for rule in (known, guessed))
+    assert told == found
+    known = StopRule(4.0, 100.0)
+    assert [known.update(loss) for loss in [1.0] * 5 + [119.0] * 3 + [121.0] * 2] == [None] * 9 + ["diverged"]  # beyond 1.2 times

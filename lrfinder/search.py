@@ -1,0 +1,107 @@
+"""The sweep of ``find_lr``: a coarse one finds where to look, a fine one looks, and batch noise is taken out of both."""
+
+from __future__ import annotations
+
+import math
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+
+from hessian.problem import Problem
+from hessian.results import Floats
+from hessian.snapshot import Snapshot
+from lrfinder.basin import left_edge, stretch
+from lrfinder.budget import Budget
+from lrfinder.constants import CONSTANTS
+from lrfinder.cost import Spent
+from lrfinder.progress import Progress
+from lrfinder.ramp import Ramp
+from lrfinder.results import LRCurve
+from lrfinder.sweep import SweepSettings, keeping, sweep
+
+FEWEST = 10  # points of a sweep
+
+
+def two_speed_sweep(
+    problem: Problem, snapshot: Snapshot, ramp: tuple[float, float], spend: Budget, seed: int, progress: Progress, first: Any, spent: Spent
+) -> LRCurve:
+    """The fine sweep, placed by the coarse one; the coarse one if that was cut short. Inside ``preserved``.
+
+    Both run on the same batches, whose losses at the initial weights were measured before.
+    """
+    start, end = ramp
+    coarse_ramp = spaced(start, end, spend.coarse, math.inf)
+    baseline = Baseline(problem, snapshot, seed, spent)
+    losses = baseline.first(coarse_ramp.num_iter)
+    snapshot.restore()
+    coarse = sweep(problem, settings(coarse_ramp, spend.coarse, seed, "coarse sweep"), first, progress, losses)
+    spent.steps += len(coarse.losses)
+    if coarse.status in ("interrupted", "data_ended"):
+        return coarse
+    fine_ramp = spaced(fine_start(coarse), fine_end(coarse), spend.fine, spend.finest)
+    with keeping(coarse):
+        losses = baseline.first(fine_ramp.num_iter)
+    snapshot.restore()
+    fine = sweep(problem, settings(fine_ramp, spend.fine, seed, "fine sweep"), first, progress, losses)
+    spent.steps += len(fine.losses)
+    return fine
+
+
+def settings(ramp: Ramp, per_decade: float, seed: int, label: str) -> SweepSettings:
+    """A sweep that is smoothed over the same stretch of LRs whatever its speed."""
+    share = CONSTANTS.smoothing * per_decade / ramp.num_iter
+    return SweepSettings(ramp, smoothing=min(share, 0.5), seed=seed, label=label)
+
+
+def spaced(start: float, end: float, per_decade: float, most: float) -> Ramp:
+    """A ramp with so many points a decade, which ends early rather than have more than ``most`` points."""
+    points = max(FEWEST, round(per_decade * math.log10(end / start)) + 1)
+    if points <= most:
+        return Ramp(start, end, points)
+    return Ramp(start, min(end, start * 10 ** ((most - 1) / per_decade)), int(most))
+
+
+def fine_start(coarse: LRCurve) -> float:
+    """Below where the coarse sweep ended and where it had gained half, so that the fine one sees the loss fall."""
+    clean = coarse.clean
+    if clean < FEWEST:
+        return coarse.start_lr
+    x, loss = np.log10(coarse.lrs[:clean]), coarse.smooth[:clean]
+    level = coarse.initial - CONSTANTS.lead_depth * (coarse.initial - float(loss.min()))
+    left = left_edge(x, loss, stretch(loss, level)[0], level) if loss.min() < coarse.initial else math.inf
+    return max(coarse.start_lr, float(10 ** min(x[-1] - CONSTANTS.lead, left - CONSTANTS.lead_left)))
+
+
+def fine_end(coarse: LRCurve) -> float:
+    """Above where the coarse sweep broke: the fine one, which rises more slowly, breaks before."""
+    if coarse.break_lr is None:
+        return coarse.end_lr
+    return min(coarse.end_lr, coarse.break_lr * 10**CONSTANTS.beyond)
+
+
+class Baseline:
+    """What each batch costs at the initial weights, as the model stands. Measured once for every batch, when asked for."""
+
+    def __init__(self, problem: Problem, snapshot: Snapshot, seed: int, spent: Spent) -> None:
+        self.problem = problem
+        self.snapshot = snapshot
+        self.seed = seed
+        self.spent = spent
+        self.known: list[float] = []
+
+    def first(self, count: int) -> Floats | None:
+        """The losses of the first ``count`` batches; None if there are not as many, or not all are finite."""
+        if count > len(self.known):
+            self._measure(count)
+        losses = np.array(self.known[:count])
+        return losses if len(losses) == count and np.all(np.isfinite(losses)) else None
+
+    @torch.no_grad()
+    def _measure(self, count: int) -> None:
+        self.snapshot.restore()
+        self.problem.seed(self.seed)
+        known = len(self.known)
+        self.known += [float(self.problem.loss(batch)) for batch in islice(self.problem.batches, known, count)]
+        self.spent.forwards += len(self.known) - known

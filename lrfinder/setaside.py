@@ -1,0 +1,223 @@
+"""Samples to score on, and the data without them to train on: no short training is judged by what it has seen.
+
+What can be kept apart depends on the data. A ``DataLoader`` over a data set is split sample by sample, whatever its sampler; a list by
+batches; a single batch by its rows; a stream, or a function that returns batches, by setting its first batches aside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, SubsetRandomSampler
+
+from hessian.batches import Batches, batch_size, length_of, move
+from hessian.snapshot import seed_everything
+
+SHARE = 0.2  # of the samples
+ENOUGH = 128  # samples to score on, at least, where there are as many
+MOST_BATCHES = 8  # to score on: more would cost as much as the training
+
+
+@dataclass(frozen=True)
+class SetAside:
+    """How the data were divided.
+
+    Attributes:
+        scored: Batches to score on.
+        training: The batches to train on, endlessly.
+        scored_on: ``"val_data"`` or ``"data"``.
+        share: Of the samples of the data that were set aside; 0 with ``val_data``; None if some may be trained on all the same.
+    """
+
+    scored: Sequence[Any]
+    training: Batches
+    scored_on: str
+    share: float | None
+
+    @property
+    def samples(self) -> int | None:
+        """How many are scored on, where they can be counted."""
+        sizes = [batch_size(batch) for batch in self.scored]
+        return None if None in sizes else sum(size for size in sizes if size)
+
+
+def set_aside(batches: Batches, val_data: Batches | None, seed: int) -> SetAside:
+    """Divide the data; inside ``preserved``, for reading a loader moves generators on."""
+    data = batches.data
+    if val_data is not None:
+        usual = getattr(data, "batch_size", None) or ENOUGH
+        return SetAside(enough(val_data, max(usual, ENOUGH // MOST_BATCHES)), batches, "val_data", 0.0)
+    if isinstance(data, DataLoader) and not isinstance(data.dataset, IterableDataset):
+        divided = by_sample(data, batches, seed)
+        if divided is not None:
+            return divided
+    if isinstance(data, (list, tuple)):
+        return by_row(batches) if len(data) == 1 else by_batch(data, batches, seed)
+    return by_skipping(batches, seed)
+
+
+def enough(batches: Batches, usual: int) -> list[Any]:
+    """The first few batches; no more samples than a few batches of the training have, whose size is ``usual``."""
+    taken: list[Any] = []
+    for batch in batches.take(MOST_BATCHES):
+        taken.append(batch)
+        if sum(batch_size(each) or 0 for each in taken) >= MOST_BATCHES * usual:
+            break
+    return taken
+
+
+def by_sample(loader: DataLoader[Any], batches: Batches, seed: int) -> SetAside | None:
+    """A random share of the data set's samples; None if there are too few, or the sampler gives something else than their numbers."""
+    known = drawn_from(loader)
+    size, chunk = len(known), max(loader.batch_size or 1, ENOUGH // MOST_BATCHES)
+    held = np.random.default_rng(seed).permutation(known)[: min(round(SHARE * size), MOST_BATCHES * chunk)].tolist()
+    if not held or not gives_numbers(loader):
+        return None
+    training = rebuilt(loader, Without(loader, set(held), size))
+    parts = [held[i : i + chunk] for i in range(0, len(held), chunk)]
+    whole = [part for part in parts if len(part) == chunk] or parts  # some losses depend on the size of the batch
+    if loader.batch_sampler is None:
+        whole = [[index] for index in held[:MOST_BATCHES]]
+    scored = [collated(loader, part) for part in whole]
+    return SetAside([move(batch, batches.device) for batch in scored], Batches(training, batches.device), "data", len(held) / size)
+
+
+def drawn_from(loader: DataLoader[Any]) -> Sequence[int]:
+    """Numbers of the samples that the loader reads: a part where it was divided by ``SubsetRandomSampler``."""
+    if isinstance(loader.sampler, SubsetRandomSampler):
+        return [int(index) for index in loader.sampler.indices]
+    return range(length_of(loader.dataset) or 0)
+
+
+def gives_numbers(loader: DataLoader[Any]) -> bool:
+    """Whether the sampler yields numbers of samples: those of another kind could not be told from the ones set aside."""
+    size = length_of(loader.dataset) or 0
+    first: Any = next(iter(sampler_of(loader)), [])
+    indices = list(first) if loader.batch_sampler is not None else [first]
+    return bool(indices) and all(isinstance(index, (int, np.integer)) and 0 <= index < size for index in indices)
+
+
+def sampler_of(loader: DataLoader[Any]) -> Any:
+    """What yields the loader's batches of indices; single indices where the data set holds whole batches."""
+    return loader.batch_sampler if loader.batch_sampler is not None else loader.sampler
+
+
+def collated(loader: DataLoader[Any], indices: Sequence[int]) -> Any:
+    """Those samples as one batch of that loader."""
+    samples = [loader.dataset[index] for index in indices]
+    return loader.collate_fn(samples if loader.batch_sampler is not None else samples[0])
+
+
+def rebuilt(loader: DataLoader[Any], sampler: Any) -> DataLoader[Any]:
+    """The same loader with other batches of indices; it shares the generators, which are put back at the end."""
+    batching: dict[str, Any] = {"batch_sampler": sampler} if loader.batch_sampler is not None else {"batch_size": None, "sampler": sampler}
+    return DataLoader(
+        loader.dataset,
+        num_workers=loader.num_workers,
+        collate_fn=loader.collate_fn,
+        pin_memory=loader.pin_memory,
+        worker_init_fn=loader.worker_init_fn,
+        multiprocessing_context=loader.multiprocessing_context,
+        generator=loader.generator,
+        **batching,
+    )
+
+
+class Without:
+    """What a loader's sampler yields, less the samples that are set aside; batches are filled up again to their usual size."""
+
+    def __init__(self, loader: DataLoader[Any], held: set[int], size: int) -> None:
+        self.source = sampler_of(loader)
+        self.held = held
+        self.batched = loader.batch_sampler is not None
+        self.batch_size = None if loader.batch_size is None else min(loader.batch_size, size - len(held))
+        self.drop_last = loader.drop_last
+        self.sampler = loader.sampler  # whose generator seeding looks for
+
+    def __iter__(self) -> Iterator[Any]:
+        if not self.batched:
+            yield from (index for index in self.source if index not in self.held)
+            return
+        kept, given = list[Any](), False
+        for indices in self.source:
+            kept += [index for index in indices if index not in self.held]
+            size = self.batch_size or len(kept)
+            while kept and len(kept) >= size:
+                yield kept[:size]
+                kept, given = kept[size:], True
+        if kept and not (self.drop_last and given):  # a pass without any batch would train nothing
+            yield kept
+
+
+def by_batch(data: Sequence[Any], batches: Batches, seed: int) -> SetAside:
+    """Some batches of a list, at random: lists are often in order."""
+    count = max(1, min(round(SHARE * len(data)), MOST_BATCHES))
+    held = set(np.random.default_rng(seed).permutation(len(data))[:count].tolist())
+    scored = [move(batch, batches.device) for index, batch in enumerate(data) if index in held]
+    rest = [batch for index, batch in enumerate(data) if index not in held]
+    return SetAside(scored, Batches(rest, batches.device), "data", count / len(data))
+
+
+def by_row(batches: Batches) -> SetAside:
+    """Every fifth row of a single batch; the batch itself if it has too few rows to share."""
+    (batch,) = batches.take(1)
+    size = batch_size(batch) or 1
+    every = round(1 / SHARE)
+    if size < 2 * every:
+        return SetAside([batch], batches, "data", None)
+    held = np.arange(size) % every == every - 1
+    rest = Batches([rows(batch, size, ~held)], batches.device)
+    return SetAside([rows(batch, size, held)], rest, "data", float(held.mean()))
+
+
+def rows(batch: Any, size: int, chosen: Any) -> Any:
+    """Those rows of every tensor that has as many as the batch has samples."""
+    if isinstance(batch, Tensor):
+        return batch[np.flatnonzero(chosen)] if batch.ndim and len(batch) == size else batch
+    if isinstance(batch, Mapping):
+        return {key: rows(value, size, chosen) for key, value in batch.items()}
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(rows(value, size, chosen) for value in batch))
+    if isinstance(batch, (list, tuple)):
+        return type(batch)(rows(value, size, chosen) for value in batch)
+    return batch
+
+
+def by_skipping(batches: Batches, seed: int) -> SetAside:
+    """The first batches of every pass over a stream; of a function, of all that it returns.
+
+    Whether they come in the same order in every pass cannot be told, so the share is not known.
+    """
+    seed_everything(seed, batches.data)  # as every training does, so that its first batches are these
+    most = MOST_BATCHES // 2
+    taken = batches.take(most + 1)  # one more: a stream does not tell where it ends
+    length = length_of(batches.data) or (len(taken) if len(taken) <= most else None)
+    count = most if length is None else max(1, min(most, length // 4))
+    training = batches if length == 1 else Batches(Later(batches.data, count), batches.device)
+    return SetAside(taken[:count], training, "data", None)
+
+
+class Later:
+    """An iterable without its first items, or what a function returns after so many calls."""
+
+    def __init__(self, data: Any, skip: int) -> None:
+        self.data, self.skip = data, skip
+
+    def __iter__(self) -> Iterator[Any]:
+        items = iter(self.data) if hasattr(self.data, "__iter__") else draws(self.data)
+        return islice(items, self.skip, None)
+
+
+def draws(draw: Callable[[], Any]) -> Iterator[Any]:
+    """What a function returns, over and over."""
+    while True:
+        try:
+            batch = draw()
+        except StopIteration:
+            return
+        yield batch

@@ -1,0 +1,32 @@
+"""The place of a minimum known from a few noisy points: their mean, weighted by how good they are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from lrfinder.constants import CONSTANTS
+
+
+def soft_minimum(x: Sequence[float], losses: Sequence[float], before: float) -> float:
+    """Mean of ``x`` with weights ``exp(-r / softness) - exp(-1 / softness)``; ``r`` is the share of the decrease that a point misses.
+
+    A point at the initial loss or above weighs nothing. Several points share the answer where several are as good, so that one lucky
+    batch moves it less than it would move the minimum itself.
+
+    Args:
+        x: Places, log10 of the LR.
+        losses: Loss reached at each; infinite where the training blew up.
+        before: Loss before.
+
+    Returns:
+        The place; where nothing got better, a half below the lowest.
+    """
+    lowest = min(losses)
+    if not lowest < before:
+        return min(x) - 0.5
+    missed = np.clip((np.minimum(losses, before) - lowest) / (before - lowest), 0, 1)
+    weights = np.exp(-missed / CONSTANTS.softness) - math.exp(-1 / CONSTANTS.softness)
+    return float(np.dot(weights, x) / weights.sum())

@@ -1,0 +1,74 @@
+"""How a number of gradients is spent."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hessian.errors import BadArgument, BadType
+from lrfinder.budget import BUDGETS, COARSE, ENOUGH, FEW, FINEST, LEAST, MANY, SWEEPS, Budget, split_budget
+
+budgets = st.integers(LEAST, 3000)
+
+
+@pytest.mark.parametrize(("name", "gradients"), BUDGETS.items())
+def test_names_are_numbers_in_words(name, gradients):
+    assert split_budget(name) == split_budget(gradients)
+
+
+def test_names_are_in_order():
+    assert sorted(BUDGETS.values()) == list(BUDGETS.values())
+    quick, standard, thorough = map(split_budget, BUDGETS)
+    assert quick.length == 0  # too few gradients to train with
+    assert (standard.large, thorough.large) == (False, True)
+    assert standard.length > 0
+
+
+@given(gradients=budgets)
+def test_short_trainings_get_what_the_sweeps_leave_and_no_more(gradients):
+    spend, left = split_budget(gradients), gradients - SWEEPS
+    assert (spend.length > 0) == (left >= ENOUGH)
+    trainings = MANY if spend.large else FEW
+    assert spend.length * trainings <= max(left, 0) + trainings / 2  # rounded to a step
+
+
+@given(gradients=budgets, more=st.integers(0, 1000))
+def test_more_gradients_never_buy_less(gradients, more):
+    less, spend = split_budget(gradients), split_budget(gradients + more)
+    assert spend.coarse >= less.coarse
+    assert spend.finest >= less.finest
+    assert spend.trial >= less.trial
+    assert spend.batches >= less.batches
+    assert spend.large >= less.large
+    trained, before = (each.length * (MANY if each.large else FEW) for each in (spend, less))
+    assert trained >= before - MANY  # of all short trainings together, but for rounding
+
+
+@given(gradients=budgets)
+def test_every_part_can_be_measured_with(gradients):
+    spend = split_budget(gradients)
+    assert 0 < spend.coarse <= COARSE
+    assert 10 <= spend.finest <= FINEST  # as many points as a curve must have
+    assert spend.coarse < spend.fine
+    assert spend.trial >= 8
+    assert spend.products >= 2
+
+
+@given(gradients=budgets, steps=st.none() | st.integers(1, 500))
+def test_no_training_is_longer_than_the_planned_one(gradients, steps):
+    spend = split_budget(gradients)
+    held = spend.held_to(steps)
+    longest = steps or 10**9
+    assert (held.length, held.trial) == (min(spend.length, longest), min(spend.trial, longest))
+    rest = {name: value for name, value in vars(spend).items() if name not in ("length", "trial")}
+    assert held == Budget(**rest, length=held.length, trial=held.trial)
+
+
+def test_what_is_no_budget():
+    with pytest.raises(BadArgument, match=r"budget='huge' is unknown; choose 'quick', 'standard', 'thorough', or a number of gradients"):
+        split_budget("huge")
+    with pytest.raises(BadArgument, match=rf"budget={LEAST - 1} is too small; pass at least {LEAST}"):
+        split_budget(LEAST - 1)
+    with pytest.raises(BadType, match=r"budget=99\.5 is not a whole number"):
+        split_budget(99.5)

@@ -1,0 +1,322 @@
+"""Short real trainings: alike but for the LR, scored on what they have not seen, and counted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+import trainings
+from hypothesis import given
+from hypothesis import strategies as st
+from oracles import assert_untouched, fingerprint
+from torch import nn
+from trainings import ADAM, SGD, Training, make
+
+from hessian.problem import Problem
+from lrfinder.constants import CONSTANTS
+from lrfinder.cost import Spent
+from lrfinder.horizon import schedule_shape
+from lrfinder.probe import CALM, SETTLING, WINDOW, Prober, blown_up, evaluating
+from lrfinder.progress import Progress
+from lrfinder.setaside import set_aside
+
+STEPS = 25  # more than two passes
+
+
+@contextmanager
+def prober_of(training: Training, loss_fn: Any = None, seed: int = 0) -> Iterator[Prober]:
+    """As ``find_lr`` makes it; everything comes back at the end."""
+    criterion = None if loss_fn else training.criterion
+    problem = Problem(training.model, training.optimizer, training.data, criterion, loss_fn=loss_fn)
+    before = fingerprint(training.model, training.optimizer, [training.data])
+    with problem.preserved() as snapshot:
+        problem.seed(seed)
+        yield Prober(problem, snapshot, set_aside(problem.batches, None, seed), seed, Progress(False), Spent())
+    assert_untouched(before, fingerprint(training.model, training.optimizer, [training.data]))
+
+
+class Recorder:
+    """A loss that notes at every call what it was called on, in which modes, and with which LRs."""
+
+    def __init__(self, optimizer: Any = None) -> None:
+        self.calls: list[dict[str, Any]] = []
+        self.optimizer = optimizer
+
+    def __call__(self, model: Any, batch: Any) -> Any:
+        self.calls.append(
+            {
+                "samples": [tuple(row) for row in batch[0].tolist()],
+                "modes": [module.training for module in model.modules()],
+                "gradients": torch.is_grad_enabled(),
+                "lrs": None if self.optimizer is None else [group["lr"] for group in self.optimizer.param_groups],
+            }
+        )
+        return nn.functional.cross_entropy(model(batch[0]), batch[1])
+
+    def taken(self, gradients: bool) -> list[dict[str, Any]]:
+        """The calls of trainings, or those of scoring, since the last time; neither are those that settle running statistics."""
+        wanted = [call for call in self.calls if call["gradients"] == gradients and (gradients or not any(call["modes"]))]
+        self.calls = []
+        return wanted
+
+
+# Trainings ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_every_training_sees_the_same_batches_and_none_of_those_that_are_scored():
+    training, recorder = make(), Recorder()
+    with prober_of(training, recorder) as prober:
+        scored = {sample for call in recorder.taken(False) for sample in call["samples"]}
+        seen = []
+        for lr in (1e-5, 1e-3, 0.1):
+            prober.train(lr, STEPS)
+            seen.append([call["samples"] for call in recorder.taken(True)])
+    assert len(seen[0]) == STEPS
+    assert seen[0] == seen[1] == seen[2]
+    assert scored.isdisjoint(sample for batch in seen[0] for sample in batch)
+    assert len(scored) == 16
+
+
+@pytest.mark.parametrize("optimizer", [SGD, ADAM], ids=["sgd", "adam"])
+def test_every_training_starts_from_the_initial_weights(optimizer):
+    training = make(optimizer)
+    trainings.train(training, 3)  # so there is a state to start from
+    with prober_of(training) as prober:
+        first = prober.train(0.05, STEPS)
+        prober.train(0.5, STEPS)
+        assert prober.train(0.05, STEPS) == first
+
+
+@pytest.mark.parametrize("schedule", ["constant", "onecycle", "cosine", "linear", None])
+def test_the_schedule_is_followed_from_its_peak_and_groups_keep_their_ratio(schedule):
+    training = make(groups=True)
+    recorder = Recorder(training.optimizer)
+    with prober_of(training, recorder) as prober:
+        recorder.calls.clear()
+        tried = prober.confirm(0.1, STEPS, schedule)
+        lrs = [call["lrs"] for call in recorder.taken(True)]
+        before = prober.before
+    expected = [0.1 * schedule_shape(schedule, step, STEPS) for step in range(STEPS)]
+    assert [high for _, high in lrs] == pytest.approx(expected)
+    assert [low for low, _ in lrs] == pytest.approx([lr * 5e-4 / 0.02 for lr in expected])
+    assert (tried.lr, tried.steps, tried.before, tried.scored_on) == (0.1, STEPS, before, "data")
+
+
+def test_a_training_is_as_one_by_hand():
+    training, again = make(dropout=0.0), make(dropout=0.0)
+    recorder = Recorder()
+    with prober_of(training, recorder) as prober:
+        scored = [training_batch(training, call) for call in recorder.taken(False)]
+        after = prober.train(0.05, STEPS)
+        again.data = [training_batch(training, call) for call in recorder.taken(True)]
+    trainings.train(again, STEPS, lambda step: [0.05])
+    again.model.eval()
+    with torch.no_grad():
+        assert after == sum(again.loss(batch).item() for batch in scored) / len(scored)
+
+
+def training_batch(training: Training, call: dict[str, Any]) -> tuple[Any, Any]:
+    """The recorded samples with their classes."""
+    inputs, classes = training.data.dataset.tensors
+    of_sample = {tuple(row): target for row, target in zip(inputs.tolist(), classes, strict=True)}
+    return torch.tensor(call["samples"]), torch.stack([of_sample[sample] for sample in call["samples"]])
+
+
+# Blow-up ------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lr", [1e3, 1e30])
+def test_a_training_that_blows_up_ends_at_once_and_counts_as_infinite(lr):
+    training, recorder = make(), Recorder()
+    with prober_of(training, recorder) as prober:
+        recorder.calls.clear()
+        assert prober.train(lr, STEPS) == math.inf
+        assert prober.spent.steps == len(recorder.taken(True)) < STEPS
+        assert prober.spent.forwards == SETTLING + 1  # scored before, and not after
+        tried = prober.confirm(lr, STEPS, "constant")
+    assert (tried.after, tried.passed) == (math.inf, False)
+
+
+def test_a_score_that_is_not_finite_counts_as_infinite():
+    training, calls = make(), []
+
+    def loss(model: Any, batch: Any) -> Any:
+        calls.append(1)
+        value = nn.functional.cross_entropy(model(batch[0]), batch[1])
+        return value if len(calls) <= SETTLING + 1 + STEPS else value * math.nan
+
+    with prober_of(training, loss) as prober:
+        assert math.isfinite(prober.before)
+        assert prober.train(0.01, STEPS) == math.inf
+
+
+calm = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=20)
+
+
+@given(losses=calm, bad=st.sampled_from([math.nan, math.inf, -math.inf]))
+def test_a_loss_that_is_not_finite_ends_a_training_at_any_step(losses, bad):
+    assert blown_up([*losses, bad])
+
+
+@given(start=st.floats(-1e6, 1e6), falls=st.lists(st.floats(0, 1e6), min_size=1, max_size=20))
+def test_a_loss_that_never_rises_above_its_start_never_ends_it(start, falls):
+    assert not blown_up([start, *(start - fall for fall in falls)])
+
+
+@given(start=st.floats(0.01, 100), steps=st.integers(CALM, 20))
+def test_the_running_median_ends_it_beyond_so_many_times_the_start(start, steps):
+    above, below = (start * CONSTANTS.blow_up * factor for factor in (1.001, 0.999))
+    level = [start] * (steps - WINDOW + 2)
+    assert blown_up([*level, *[above] * (WINDOW - 1)])  # two of the last three
+    assert not blown_up([*level, *[below] * (WINDOW - 1)])
+    assert not blown_up([*level, *[start] * (WINDOW - 2), above])  # one unlucky batch
+
+
+def test_the_first_steps_never_end_it():
+    assert not blown_up([1.0, *[1e9] * (CALM - 1)])
+    assert blown_up([1.0, *[1e9] * CALM])
+
+
+# The set ------------------------------------------------------------------------------------------------------------------------
+
+
+def around(prober: Prober, outcome: Callable[[float], float], offsets: Any = CONSTANTS.offsets, centre: float = -2.0) -> list[Any]:
+    """A set of trainings whose scores are made up: a function of log10 of the LR."""
+    prober.train = lambda lr, steps, schedule=None: outcome(math.log10(lr))  # type: ignore[method-assign]
+    return prober.around(centre, offsets, 20)
+
+
+SETS = pytest.mark.parametrize("offsets", [CONSTANTS.offsets, CONSTANTS.fine_offsets], ids=["small", "large"])
+
+
+@SETS
+@pytest.mark.parametrize(
+    ("best", "low", "high"),
+    [(-30.0, CONSTANTS.extensions, 0), (30.0, 0, CONSTANTS.extensions), (None, CONSTANTS.extensions, 0)],
+    ids=["far below", "far above", "all blow up"],
+)
+def test_a_set_is_extended_while_the_best_lies_at_an_end_and_so_often_at_most(offsets, best, low, high):
+    with prober_of(make()) as prober:
+        found = around(prober, lambda x: math.inf if best is None else abs(x - best), offsets)
+    width = offsets[1] - offsets[0]
+    expected = [offsets[0] - width * (low - i) for i in range(low)] + [*offsets] + [offsets[-1] + width * (i + 1) for i in range(high)]
+    assert [math.log10(run.lr) for run in found] == pytest.approx([-2.0 + offset for offset in expected])
+    assert {run.steps for run in found} == {20}
+
+
+@SETS
+def test_a_set_whose_best_lies_inside_is_not_extended(offsets):
+    with prober_of(make()) as prober:
+        found = around(prober, lambda x: abs(x + 2.0 - offsets[1]), offsets)
+    assert [math.log10(run.lr) for run in found] == pytest.approx([-2.0 + offset for offset in offsets])
+
+
+@pytest.fixture(scope="module")
+def one_prober() -> Iterator[Prober]:
+    with prober_of(make()) as prober:
+        yield prober
+
+
+@given(data=st.data(), offsets=st.sampled_from([CONSTANTS.offsets, CONSTANTS.fine_offsets]))
+def test_whatever_comes_out_a_set_is_in_order_and_ends_with_an_inner_best_or_all_extensions(one_prober, data, offsets):
+    scores = data.draw(st.lists(st.floats(0, 9) | st.just(math.inf), min_size=len(offsets) + 2, max_size=len(offsets) + 2))
+    made = iter(scores)
+    found = around(one_prober, lambda x: next(made), offsets)
+    assert sorted(found, key=lambda run: run.lr) == found
+    assert len({run.lr for run in found}) == len(found)
+    extra = len(found) - len(offsets)
+    assert 0 <= extra <= CONSTANTS.extensions
+    best = min(found, key=lambda run: run.after)
+    assert extra == CONSTANTS.extensions or found[0] is not best is not found[-1]
+
+
+def test_the_summary_says_what_was_scored_on():
+    with prober_of(make()) as prober:
+        runs = prober.around(-2.0, CONSTANTS.offsets, STEPS)
+        found = prober.summary(runs)
+        assert (found.before, found.runs) == (prober.before, tuple(runs))
+    assert (found.scored_on, found.scored) == ("data", 16)
+    assert found.share == 19 / 96
+    assert min(run.after for run in runs) < found.before
+
+
+# Scoring ------------------------------------------------------------------------------------------------------------------------
+
+
+def test_scoring_is_in_eval_mode_without_gradients_and_flags_come_back():
+    training, recorder = make(), Recorder()
+    training.model[1].eval()  # a frozen BatchNorm
+    flags = [module.training for module in training.model.modules()]
+    with prober_of(training, recorder) as prober:
+        prober.train(0.01, STEPS)
+        calls = recorder.calls
+        assert [module.training for module in training.model.modules()] == flags
+    assert {tuple(call["modes"]) for call in calls if not call["gradients"]} == {(False,) * len(flags)}
+    assert {tuple(call["modes"]) for call in calls if call["gradients"]} == {tuple(flags)}
+    assert sum(not call["gradients"] for call in calls) == 2
+
+
+def test_before_and_after_are_scored_with_the_same_random_numbers_that_training_does_not_miss():
+    """A loss that is random itself, in eval mode too."""
+    training, drawn = make(), []
+
+    def loss(model: Any, batch: Any) -> Any:
+        noise = torch.rand(())
+        if not model.training:
+            drawn.append(noise.item())
+        return nn.functional.cross_entropy(model(batch[0]), batch[1]) + noise
+
+    with prober_of(training, loss) as prober:
+        state = torch.random.get_rng_state()
+        again = prober._score()
+        assert torch.equal(torch.random.get_rng_state(), state)
+        prober.train(0.01, 3)
+        assert prober.before == again
+    assert len(drawn) == 3
+    assert len(set(drawn)) == 1
+
+
+def test_before_is_scored_with_running_statistics_that_have_settled():
+    """Untouched ones (mean 0, variance 1) would make any training look like a gain, one at LR zero too."""
+    with prober_of(make()) as prober:
+        assert prober.before == pytest.approx(prober.train(1e-12, 2 * SETTLING), rel=0.02)
+        assert prober.train(1e-12, 1) > 1.01 * prober.before
+    training = make()
+    training.model[1].eval()
+    with prober_of(training) as prober:
+        assert prober.spent.forwards == 1
+        assert prober.before == pytest.approx(prober.train(1e-12, 5), rel=1e-6)
+
+
+def test_flags_come_back_after_an_error_too():
+    model = make().model
+    model[3].eval()
+
+    def fail() -> None:
+        with evaluating([model]):
+            assert not any(module.training for module in model.modules())
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert [module.training for module in model] == [True, True, True, False, True]
+
+
+def test_every_step_and_every_scored_batch_is_counted():
+    training, recorder = make(), Recorder()
+    training.data = trainings.batches(4)  # 24 batches, five of them scored
+    with prober_of(training, recorder) as prober:
+        scored = len(prober.aside.scored)
+        assert (prober.spent.steps, prober.spent.forwards) == (0, SETTLING + scored)
+        prober.around(-2.0, CONSTANTS.offsets, 7)
+        prober.confirm(0.01, 5, "onecycle")
+        calls = recorder.calls
+        spent = prober.spent
+    assert scored == 5
+    assert spent.steps == sum(call["gradients"] for call in calls)
+    assert spent.forwards == sum(not call["gradients"] for call in calls)
+    assert spent.products == 0
