@@ -9,11 +9,12 @@ from hessian.errors import BadArgument
 
 BUDGETS = {"quick": 150, "standard": 350, "thorough": 850}
 LEAST = 60
-COARSE = 4.0  # points a decade of the coarse sweep
+COARSE, COARSE_ONLY = 4.0, 5.0  # points a decade of the coarse sweep, before a fine one and without
 FINE, FINE_ALONE = 12.0, 20.0  # of the fine one, before short trainings and where it must do alone
 FINEST = 110  # points of the fine sweep at most
-SWEEPS = 130  # what both cost beside short trainings, with curvature
-ENOUGH = 80  # gradients left for short trainings from which they are worth making
+ONE_SWEEP, TWO_SWEEPS = 75, 130  # gradients that all but the short trainings cost, with curvature
+ENOUGH = 40  # gradients left for short trainings from which they are worth making
+BOTH = 250  # gradients from which there is a fine sweep beside short trainings
 FEW, MANY = 3.9, 6.0  # trainings of a small and of a large set, extensions included
 LARGE = 500  # gradients left from which a large set is made
 TRIAL_SHARE = 0.06  # for the training at the answer itself
@@ -25,7 +26,7 @@ class Budget:
 
     Attributes:
         coarse: Points a decade of the coarse sweep.
-        fine: Points a decade of the fine sweep.
+        fine: Points a decade of the fine sweep; 0 if there is none.
         finest: Points of the fine sweep at most.
         length: Steps of the short trainings; 0 if there are none.
         large: Whether many of them are made.
@@ -56,19 +57,32 @@ def split_budget(budget: str | int) -> Budget:
         BadArgument: If the name is unknown or the number too small for a sweep.
     """
     gradients = number_of_gradients(budget)
-    left = gradients - SWEEPS
-    share = min(gradients / BUDGETS["quick"], 1.0)
+    left = gradients - (TWO_SWEEPS if gradients >= BOTH else ONE_SWEEP)
+    if left < ENOUGH:
+        return without_trainings(gradients)
     large = left >= LARGE
     return Budget(
-        coarse=COARSE * share,
-        fine=FINE if left >= ENOUGH else FINE_ALONE * share,
-        finest=round(FINEST * share),
-        length=round(left / (MANY if large else FEW)) if left >= ENOUGH else 0,
+        coarse=COARSE if gradients >= BOTH else COARSE_ONLY,
+        fine=FINE if gradients >= BOTH else 0.0,
+        finest=FINEST,
+        length=round(left / (MANY if large else FEW)),
         large=large,
-        trial=max(8, min(40, round(TRIAL_SHARE * gradients))),
-        batches=1 if left < ENOUGH else 2,
-        products=10 if left >= ENOUGH else 7,
+        trial=trial_steps(gradients),
+        batches=2 if gradients >= BOTH else 1,
+        products=10 if gradients >= BOTH else 7,
     )
+
+
+def without_trainings(gradients: int) -> Budget:
+    """Two sweeps that must do alone."""
+    share = gradients / (ONE_SWEEP + ENOUGH)
+    sweeps = COARSE * share, FINE_ALONE * share, round(FINEST * share)
+    return Budget(*sweeps, length=0, large=False, trial=trial_steps(gradients), batches=1, products=7)
+
+
+def trial_steps(gradients: int) -> int:
+    """Of the training at the answer."""
+    return max(12, min(40, round(TRIAL_SHARE * gradients)))
 
 
 def number_of_gradients(budget: str | int) -> int:

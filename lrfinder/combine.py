@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from hessian.errors import NoSuggestionError
 from hessian.results import StableLR
 from lrfinder.basin import FEW, Basin, find_basin
 from lrfinder.constants import CONSTANTS
@@ -53,13 +54,13 @@ def suggest_lr(
     """
     check_schedule(schedule)
     steps = planned_steps(total_steps, curve.samples, curve.batch_size)
-    basin = find_basin(curve)
+    centre, basin = centre_of(curve, needed=probes is None or not any(run.after < probes.before for run in probes.runs))
     factors, trained = {}, None
     if probes is not None:
         trained = probes.runs[0].steps
-        factors[f"short trainings of {trained} steps"] = 10 ** (best_of(probes) - basin.midpoint)
+        factors[f"short trainings of {trained} steps"] = 10 ** (best_of(probes) - centre)
     factors |= horizon_factors(steps, schedule, curve.samples, curve.batch_size, trained)
-    lr = 10**basin.midpoint * math.prod(factors.values())
+    lr = 10**centre * math.prod(factors.values())
     for reason, ceiling in ceilings(curve, limit, schedule).items():
         if lr > ceiling:
             factors[reason] = ceiling / lr
@@ -71,8 +72,8 @@ def suggest_lr(
         limit=limit,
         no_limit=no_limit,
         probes=probes,
-        midpoint=10**basin.midpoint,
-        basin=(10**basin.left, 10**basin.right),
+        midpoint=10**centre,
+        basin=(10**centre, 10**centre) if basin is None else (10**basin.left, 10**basin.right),
         factors=factors,
         total_steps=steps,
         schedule=schedule,
@@ -84,6 +85,22 @@ def suggest_lr(
             Doubt.UNCONFIRMED,
         ),
     )
+
+
+def centre_of(curve: LRCurve, needed: bool = False) -> tuple[float, Basin | None]:
+    """Where to look for the best LR, in log10, and the basin; without a basin, unless it is ``needed``, below the break.
+
+    Raises:
+        NoSuggestionError: If the curve is too short, or a basin is needed and there is none.
+    """
+    try:
+        basin = find_basin(curve)
+    except NoSuggestionError:
+        curve.check_length()
+        if needed:
+            raise
+        return math.log10(ceilings(curve, None, None)["held below the break"]) + CONSTANTS.without_basin, None
+    return basin.midpoint, basin
 
 
 def best_of(probes: Probes) -> float:
@@ -112,7 +129,7 @@ def corrected_break(curve: LRCurve) -> float | None:
     return curve.break_lr / math.exp(math.sqrt(growth * math.log(AMPLIFICATION)))
 
 
-def sweep_doubts(curve: LRCurve, basin: Basin, trained: bool) -> list[Doubt]:
+def sweep_doubts(curve: LRCurve, basin: Basin | None, trained: bool) -> list[Doubt]:
     """What is doubtful about the sweep; its edges matter little where short trainings decide."""
     by_status = {
         "completed": Doubt.NO_DIVERGENCE,
@@ -121,6 +138,8 @@ def sweep_doubts(curve: LRCurve, basin: Basin, trained: bool) -> list[Doubt]:
         "data_ended": Doubt.DATA_ENDED,
     }
     doubts = [by_status[curve.status]] if curve.status in by_status else []
+    if basin is None:
+        return [*doubts, Doubt.NO_FALL]
     if basin.open_left:
         doubts.append(Doubt.STARTS_HIGH)
     if basin.noise > basin.decrease / 2:

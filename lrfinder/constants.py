@@ -24,7 +24,10 @@ class RuleConstants:
         softness: Share of the decrease a training may miss and still count for 1/e in the soft minimum.
         from_sweep: From the middle of the basin to the best constant LR of ``reference_steps`` steps. Fitted.
         from_trainings: From the soft minimum of short trainings to the best constant LR of as many steps: the loss rises faster above the
-            best LR than below, which draws the soft minimum down. Fitted.
+            best LR than below, which draws the soft minimum down. For trainings of ``usual_training`` steps,
+        from_longer: and so much more for every tenfold length. Fitted.
+        usual_training: That of the standard budget.
+        without_basin: Where no fall of the sweep can be told from noise: the middle of short trainings lies so far from the break.
         decaying: Extra for the peak of a schedule that decays to zero. Fitted.
         steps: The best LR falls with the number of steps to this power on fresh data.
         epochs: And with the number of effective passes to this power where data are seen again and again.
@@ -49,6 +52,9 @@ class RuleConstants:
     softness: float = 0.15
     from_sweep: float = -0.45
     from_trainings: float = 0.20
+    from_longer: float = 0.25
+    usual_training: int = 56
+    without_basin: float = -0.75
     decaying: float = 0.30
     steps: float = 0.30
     epochs: float = 0.75

@@ -16,6 +16,7 @@ class Doubt(Enum):
     DATA_ENDED = "The data ran out during the sweep; only the points recorded until then were used: give more batches."
     STARTS_HIGH = "The loss was falling from the first step on, so part of the useful range may lie below start_lr: lower it."
     NOISY = "The losses of single batches scatter widely beside what the sweep gained: use larger batches or a longer budget."
+    NO_FALL = "The sweep never fell by more than batch noise, so the suggestion rests on short trainings alone: use larger batches."
     FEW_POINTS = "The useful range holds few sweep points, so its edges are coarse: use a longer budget, or narrow start_lr and end_lr."
     SMALL_SET_ASIDE = "The short trainings were scored on few samples, so their order may be chance: pass val_data."
     SHARED_SAMPLES = (
@@ -33,4 +34,5 @@ class Doubt(Enum):
     HORIZON_EXTRAPOLATED = "The training is longer than any the rule was fitted on, so the suggestion is extrapolated: check it early."
     SCHEDULE_UNKNOWN = "schedule is None, so a constant LR was assumed; a peak that decays may be about twice as large: pass schedule."
     LOWERED = "A short training at the first suggestion did not lower the loss, so the suggestion was divided until one did."
+    PLATEAU = "A short training at the suggestion left the loss where it was, as on a plateau at the start: watch the first steps."
     UNCONFIRMED = "The suggestion was not tried in a short training: call find_lr to have it confirmed."

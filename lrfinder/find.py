@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,9 +17,8 @@ from hessian.problem import LossFn, Problem
 from hessian.results import StableLR
 from hessian.snapshot import Snapshot
 from hessian.stable import CurvatureSettings, measure_limit
-from lrfinder.basin import find_basin
 from lrfinder.budget import Budget, split_budget
-from lrfinder.combine import limit_doubts, suggest_lr
+from lrfinder.combine import centre_of, limit_doubts, suggest_lr
 from lrfinder.constants import CONSTANTS
 from lrfinder.cost import Spent
 from lrfinder.doubts import Doubt
@@ -32,6 +32,7 @@ from lrfinder.setaside import set_aside
 from lrfinder.sweep import attach, keeping
 
 PATIENCE = 4  # times the length of the training at the answer, before a lower one is tried
+FLAT = 0.1  # of the sweep's decrease: a rise of the held-out loss that is no failure
 RETRIES = 4  # each a third of the LR before: two decades in all
 LOWER = 1 / 3
 CURVATURE_TOL = 0.1  # an LR limit need not be finer, and 1 % takes half as many products again
@@ -116,7 +117,7 @@ def short_trainings(curve: LRCurve, prober: Prober, spend: Budget) -> Probes | N
     if not spend.length:
         return None
     places = CONSTANTS.fine_offsets if spend.large else CONSTANTS.offsets
-    return prober.summary(prober.around(find_basin(curve).midpoint, places, spend.length))
+    return prober.summary(prober.around(centre_of(curve)[0], places, spend.length))
 
 
 def complete(curve: LRCurve) -> LRCurve:
@@ -156,6 +157,9 @@ def confirm(found: Suggestion, prober: Prober, spend: Budget) -> Suggestion:
     longer = min(PATIENCE * spend.trial, found.total_steps)
     if not tried.passed:  # a plateau at the start is no failure
         tried = prober.confirm(found.lr, longer, found.schedule)
+        if is_flat(tried, found.curve):
+            flat = confirmed(found, tried, 1.0)
+            return replace(flat, doubts=(*flat.doubts, Doubt.PLATEAU))
     while not tried.passed and tried.lr > found.lr * LOWER ** (RETRIES - 0.5):
         tried = prober.confirm(tried.lr * LOWER, longer, found.schedule)
     if not tried.passed:
@@ -165,6 +169,12 @@ def confirm(found: Suggestion, prober: Prober, spend: Budget) -> Suggestion:
             curve=found.curve,
         )
     return confirmed(found, tried, tried.lr / found.lr)
+
+
+def is_flat(tried: Confirmation, curve: LRCurve) -> bool:
+    """Whether the training did not lower the loss, but hardly raised it either, beside what the sweep has shown to be possible."""
+    possible = curve.initial - float(np.nanmin(curve.smooth))
+    return not tried.passed and tried.after - tried.before < FLAT * possible
 
 
 def passed_above(found: Suggestion) -> Confirmation | None:

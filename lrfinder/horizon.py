@@ -43,7 +43,10 @@ def horizon_factors(
     """
     c = CONSTANTS
     reference = trained or c.reference_steps
-    factors = {"sweep to training": 10**c.from_sweep} if trained is None else {"soft minimum to best": 10**c.from_trainings}
+    if trained is None:
+        factors = {"sweep to training": 10**c.from_sweep}
+    else:
+        factors = {"soft minimum to best": 10 ** (c.from_trainings + c.from_longer * math.log10(trained / c.usual_training))}
     if schedule in ("onecycle", "cosine", "linear"):
         factors[SCHEDULE_NAMES[schedule]] = 10**c.decaying
     factors[f"{steps:,} steps, not {reference}"] = (min(steps, max(c.largest_steps, reference)) / reference) ** -c.steps

@@ -27,7 +27,7 @@ FEWEST = 10  # points of a sweep
 def two_speed_sweep(
     problem: Problem, snapshot: Snapshot, ramp: tuple[float, float], spend: Budget, seed: int, progress: Progress, first: Any, spent: Spent
 ) -> LRCurve:
-    """The fine sweep, placed by the coarse one; the coarse one if that was cut short. Inside ``preserved``.
+    """The fine sweep, placed by the coarse one; the coarse one if that was cut short or is all there is. Inside ``preserved``.
 
     Both run on the same batches, whose losses at the initial weights were measured before.
     """
@@ -38,7 +38,7 @@ def two_speed_sweep(
     snapshot.restore()
     coarse = sweep(problem, settings(coarse_ramp, spend.coarse, seed, "coarse sweep"), first, progress, losses)
     spent.steps += len(coarse.losses)
-    if coarse.status in ("interrupted", "data_ended"):
+    if coarse.status in ("interrupted", "data_ended") or not spend.fine:
         return coarse
     fine_ramp = spaced(fine_start(coarse), fine_end(coarse), spend.fine, spend.finest)
     with keeping(coarse):

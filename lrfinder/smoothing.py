@@ -28,13 +28,15 @@ def initial_level(losses: Floats, planned: int) -> float:
     return float(np.median(losses[: initial_count(planned)]))
 
 
-def corrected(losses: Floats, baseline: Floats) -> Floats:
+def corrected(losses: Floats, baseline: Floats, every: Floats | None = None) -> Floats:
     """Losses with the difference between batches taken out: each relative to what the same batch cost at the initial weights.
 
-    A control variate. A ratio where all of these are well above zero, a difference otherwise.
+    A control variate. A ratio where all of these are well above zero, a difference otherwise. ``every``: the baseline of all batches,
+    where ``losses`` are those of some.
     """
-    mean = float(baseline.mean())
-    if float(baseline.min()) > SAFE_RATIO * mean > 0:
+    every = baseline if every is None else every
+    mean = float(every.mean())
+    if float(every.min()) > SAFE_RATIO * mean > 0:
         return losses * (mean / baseline)
     return losses - baseline + mean
 

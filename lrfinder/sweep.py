@@ -150,8 +150,8 @@ def run(problem: Problem, settings: SweepSettings, losses: list[float], progress
 
 def comparable(losses: list[float], baseline: Floats) -> float:
     """The last loss without what is due to its batch."""
-    index, mean = len(losses) - 1, baseline.mean()
-    return float(corrected(np.array([losses[index], mean]), np.array([baseline[index], mean]))[0])
+    index = len(losses) - 1
+    return float(corrected(np.array(losses[-1:]), baseline[index : index + 1], baseline)[0])
 
 
 def make_curve(

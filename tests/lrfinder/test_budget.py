@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hessian.errors import BadArgument, BadType
-from lrfinder.budget import BUDGETS, COARSE, ENOUGH, FEW, FINEST, LEAST, MANY, SWEEPS, Budget, split_budget
+from lrfinder.budget import BOTH, BUDGETS, COARSE_ONLY, ENOUGH, FEW, FINEST, LEAST, MANY, ONE_SWEEP, TWO_SWEEPS, Budget, split_budget
 
 budgets = st.integers(LEAST, 3000)
 
@@ -20,14 +20,13 @@ def test_names_are_numbers_in_words(name, gradients):
 def test_names_are_in_order():
     assert sorted(BUDGETS.values()) == list(BUDGETS.values())
     quick, standard, thorough = map(split_budget, BUDGETS)
-    assert quick.length == 0  # too few gradients to train with
-    assert (standard.large, thorough.large) == (False, True)
-    assert standard.length > 0
+    assert (quick.fine, quick.large, standard.large, thorough.large) == (0, False, False, True)
+    assert 0 < quick.length < standard.length < thorough.length
 
 
 @given(gradients=budgets)
 def test_short_trainings_get_what_the_sweeps_leave_and_no_more(gradients):
-    spend, left = split_budget(gradients), gradients - SWEEPS
+    spend, left = split_budget(gradients), gradients - (TWO_SWEEPS if gradients >= BOTH else ONE_SWEEP)
     assert (spend.length > 0) == (left >= ENOUGH)
     trainings = MANY if spend.large else FEW
     assert spend.length * trainings <= max(left, 0) + trainings / 2  # rounded to a step
@@ -36,22 +35,22 @@ def test_short_trainings_get_what_the_sweeps_leave_and_no_more(gradients):
 @given(gradients=budgets, more=st.integers(0, 1000))
 def test_more_gradients_never_buy_less(gradients, more):
     less, spend = split_budget(gradients), split_budget(gradients + more)
-    assert spend.coarse >= less.coarse
     assert spend.finest >= less.finest
     assert spend.trial >= less.trial
     assert spend.batches >= less.batches
     assert spend.large >= less.large
     trained, before = (each.length * (MANY if each.large else FEW) for each in (spend, less))
-    assert trained >= before - MANY  # of all short trainings together, but for rounding
+    sweep = TWO_SWEEPS - ONE_SWEEP if gradients < BOTH <= gradients + more else 0  # a fine sweep is bought with some of it
+    assert trained >= before - MANY - sweep  # of all short trainings together, but for rounding
 
 
 @given(gradients=budgets)
 def test_every_part_can_be_measured_with(gradients):
     spend = split_budget(gradients)
-    assert 0 < spend.coarse <= COARSE
+    assert 0 < spend.coarse <= COARSE_ONLY
     assert 10 <= spend.finest <= FINEST  # as many points as a curve must have
-    assert spend.coarse < spend.fine
-    assert spend.trial >= 8
+    assert spend.coarse < spend.fine or (spend.fine == 0 and spend.length > 0)
+    assert spend.trial >= 12
     assert spend.products >= 2
 
 

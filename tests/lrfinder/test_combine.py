@@ -192,11 +192,23 @@ def test_with_short_trainings_the_middle_of_the_basin_does_not_count(shift):
     assert suggest_lr(moved, probes=probes, **PLAN).lr == pytest.approx(expected, rel=1e-9)
 
 
+def test_a_sweep_without_a_fall_is_no_refusal_where_a_short_training_got_better():
+    """The break says where to look, the trainings say the rest; where none got better either, nothing carries a suggestion."""
+    probes = make_probes(trainings_at([-4, -3, -2], [1.5, 0.5, 1.5]))
+    found = suggest_lr(bowl(LEVEL), probes=probes, **PLAN)
+    assert found.lr == pytest.approx(10**-3 * math.prod(horizon_factors(200, "onecycle", 2000, 50, 40).values()))
+    assert math.log10(found.midpoint / corrected_break(bowl(LEVEL))) == pytest.approx(CONSTANTS.without_basin)
+    for none in (None, make_probes(trainings_at([-4, -3, -2], [probes.before] * 3))):
+        with pytest.raises(NoSuggestionError, match="never falls by more than batch noise"):
+            suggest_lr(bowl(LEVEL), probes=none, **PLAN)
+
+
 # Doubts -------------------------------------------------------------------------------------------------------------------------
 
 AT_ONCE = 2.0 * np.exp(-np.arange(len(X)) / 16) + 0.1
 NAN_AT_THE_END = np.append(piecewise(BOWL, X[:140]), np.nan)
 
+LEVEL = [(-1.0, 2.0), (0.0, 20.0)]  # never falls, then breaks
 GOOD = trainings_at([-3, -2, -1], [1.5, 0.5, 1.5])
 
 # Every doubt with evidence for it; the clean case below has none. Those that need a model are in test_find.py.
@@ -207,6 +219,7 @@ EVIDENCE = {
     Doubt.DATA_ENDED: lambda: suggest_lr(bowl(status="data_ended"), **PLAN),
     Doubt.STARTS_HIGH: lambda: suggest_lr(make_curve(AT_ONCE, 10**X, status="diverged"), **PLAN),
     Doubt.NOISY: lambda: suggest_lr(bowl(noise=1.2, smoothing=0.04), **PLAN),
+    Doubt.NO_FALL: lambda: suggest_lr(bowl(LEVEL), probes=make_probes(GOOD), **PLAN),
     Doubt.FEW_POINTS: lambda: suggest_lr(bowl([(-2.1, 2.0), (-2.0, 0.5), (-1.9, 2.0)]), **PLAN),
     Doubt.NO_CURVATURE: lambda: suggest_lr(bowl(), no_limit="Adagrad has no limit", **PLAN),
     Doubt.NOT_CONVERGED: lambda: suggest_lr(bowl(), make_limit(0.5, converged=False), **PLAN),
@@ -219,7 +232,7 @@ EVIDENCE = {
     Doubt.SCHEDULE_UNKNOWN: lambda: suggest_lr(bowl(), total_steps=200, schedule=None),
 }
 ALWAYS = {Doubt.UNCONFIRMED}  # until find_lr has tried it
-ONLY_FIND_LR = {Doubt.LOWERED}
+ONLY_FIND_LR = {Doubt.LOWERED, Doubt.PLATEAU}
 
 
 def test_every_doubt_has_evidence_here_or_in_test_find():

@@ -31,7 +31,7 @@ from hessian.results import CriticalLR, EigenResult, Estimate, Result, SpectralD
 from lrfinder import Doubt, Suggestion, find_lr, load, suggest_lr
 from lrfinder import find as find_module
 from lrfinder import search as search_module
-from lrfinder.budget import BUDGETS, split_budget
+from lrfinder.budget import BUDGETS, LEAST, split_budget
 from lrfinder.constants import CONSTANTS
 from lrfinder.demo import make as make_demo
 from lrfinder.find import PATIENCE
@@ -41,7 +41,8 @@ from lrfinder.setaside import MOST_BATCHES
 from lrfinder.sweep import sweep
 
 OPTIMIZERS = pytest.mark.parametrize("optimizer", [SGD, ADAM, ADAMW, RMSPROP], ids=["sgd", "adam", "adamw", "rmsprop"])
-PLAN = {"total_steps": 120, "budget": "quick", "progress": False}
+ALONE = max(budget for budget in range(LEAST, 350) if not split_budget(budget).length)  # the largest budget without short trainings
+PLAN = {"total_steps": 120, "budget": ALONE, "progress": False}
 
 
 def found_in(training: Training, **changes: Any) -> Suggestion:
@@ -101,14 +102,14 @@ class Interrupted:
 
 
 def calls_of(coarse: int, further: int, fine: int) -> dict[str, tuple[int, Any]]:
-    """Which call of the loss falls where in a quick search, and what is recorded by then: of which sweep, how many points.
+    """Which call of the loss falls where in a search without short trainings; what is recorded by then: of which sweep, how many points.
 
     Args:
         coarse: Steps of the coarse sweep.
         further: Batches that only the fine sweep was to have.
         fine: Steps of the fine sweep.
     """
-    scored, planned, steps = 1, COARSE_POINTS, split_budget("quick").trial
+    scored, planned, steps = 1, COARSE_POINTS, split_budget(ALONE).trial
     before = 1 + SETTLING + scored  # reading for the set-aside calls nothing
     baseline = before + planned
     second = baseline + coarse
@@ -411,8 +412,7 @@ class Watcher:
         return nn.functional.cross_entropy(output, target)
 
 
-STEPS = split_budget("quick").trial
-ALONE = max(budget for budget in range(150, 350) if not split_budget(budget).length)  # the largest budget without short trainings
+STEPS = split_budget(ALONE).trial
 
 
 def last_training(calls: list[Any], scored: int, steps: int = STEPS) -> list[Any]:
@@ -608,6 +608,23 @@ def test_where_no_lr_trains_there_is_no_suggestion():
         found_in(training, val_data=held_out)
     assert caught.value.curve == found_in(training).curve
     assert f"trainings of {min(PATIENCE * STEPS, PLAN['total_steps'])} steps at LRs from" in str(caught.value)
+
+
+def test_a_plateau_is_no_failure(monkeypatch, whole):
+    """The training at the answer leaves the loss where it was, the longer one too: the answer stands, with a doubt."""
+    tried = []
+
+    def score(self: Any, lr: float, steps: int, schedule: Any = None) -> float:
+        tried.append((lr, steps))
+        return self.before * (1 + 1e-4)
+
+    monkeypatch.setattr("lrfinder.probe.Prober.train", score)
+    found = found_in(make())
+    assert (found.lr, found.interval) == (whole.lr, whole.interval)
+    assert tried == [(found.lr, STEPS), (found.lr, min(PATIENCE * STEPS, PLAN["total_steps"]))]
+    assert Doubt.PLATEAU in found.doubts
+    assert Doubt.PLATEAU not in whole.doubts
+    assert not found.confirmation.passed
 
 
 def test_a_flat_sweep_gives_no_suggestion_but_the_curve():

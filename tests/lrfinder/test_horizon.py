@@ -64,7 +64,12 @@ def product(*arguments) -> float:
 
 
 @pytest.mark.parametrize(
-    ("trained", "fitted"), [(None, CONSTANTS.from_sweep), (REFERENCE, CONSTANTS.from_trainings), (37, CONSTANTS.from_trainings)]
+    ("trained", "fitted"),
+    [
+        (None, CONSTANTS.from_sweep),
+        (CONSTANTS.usual_training, CONSTANTS.from_trainings),
+        (10 * CONSTANTS.usual_training, CONSTANTS.from_trainings + CONSTANTS.from_longer),
+    ],
 )
 def test_a_training_like_the_reference_only_gets_the_step_from_what_was_measured(trained, fitted):
     """The reference of short trainings is their own length."""

@@ -203,3 +203,13 @@ def test_only_the_first_losses_are_compared():
     losses = costs.copy()
     losses[LEAST_COMPARED:] = np.geomspace(1, 1e9, 40 - LEAST_COMPARED)
     assert steadies(losses, costs)
+
+
+@given(values=st.lists(st.floats(0.5, 2.0), min_size=2, max_size=20), shift=st.sampled_from([0.0, -1.2]))
+def test_one_loss_is_corrected_as_among_all(values, shift):
+    """While a sweep runs only the last loss is looked at, with the baseline of all batches beside it."""
+    baseline = np.array(values) + shift
+    losses = baseline[::-1] * 0.7
+    whole = corrected(losses, baseline)
+    single = [corrected(losses[i : i + 1], baseline[i : i + 1], baseline)[0] for i in range(len(losses))]
+    assert single == pytest.approx(whole.tolist(), rel=1e-12)
