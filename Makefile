@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint types unit cost clean
+.PHONY: demo test lint types unit cost accuracy clean
 
 demo: $(VENV)/.demo
 	$(BIN)/lrfinder demo -o lr.png -o lr.json
@@ -24,6 +24,11 @@ unit: $(VENV)/.dev
 # Needs the peers: see benchmarks/requirements.txt.
 cost:
 	$(BIN)/python benchmarks/cost.py
+
+# The truth is kept; what it takes is asking find_lr again and writing the page.
+accuracy: $(VENV)/.dev
+	$(BIN)/python benchmarks/accuracy.py ours
+	$(BIN)/python benchmarks/accuracy.py page
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "lrfinder needs Python 3.10 or newer: make PYTHON=python3.11 ...")'
