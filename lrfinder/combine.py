@@ -8,7 +8,7 @@ import numpy as np
 
 from hessian.errors import NoSuggestionError
 from hessian.results import StableLR
-from lrfinder.basin import FEW, Basin, find_basin
+from lrfinder.basin import FEW, Basin, batch_noise, find_basin
 from lrfinder.constants import CONSTANTS
 from lrfinder.doubts import Doubt
 from lrfinder.horizon import check_schedule, horizon_factors, planned_steps
@@ -54,7 +54,7 @@ def suggest_lr(
     """
     check_schedule(schedule)
     steps = planned_steps(total_steps, curve.samples, curve.batch_size)
-    centre, basin = centre_of(curve, needed=probes is None or not any(run.after < probes.before for run in probes.runs))
+    centre, basin = centre_of(curve, needed=probes is None or not got_better(curve, probes))
     factors, trained = {}, None
     if probes is not None:
         trained = probes.runs[0].steps
@@ -101,6 +101,13 @@ def centre_of(curve: LRCurve, needed: bool = False) -> tuple[float, Basin | None
             raise
         return math.log10(ceilings(curve, None, None)["held below the break"]) + CONSTANTS.without_basin, None
     return basin.midpoint, basin
+
+
+def got_better(curve: LRCurve, probes: Probes) -> bool:
+    """Whether a short training lowered the loss by more than one batch's noise: on mere noise some always get a little better."""
+    curve.check_length()
+    noise = batch_noise(curve, int(curve.smooth[: curve.clean].argmin()))
+    return probes.before - min(run.after for run in probes.runs) > noise
 
 
 def best_of(probes: Probes) -> float:

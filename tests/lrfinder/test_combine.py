@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hessian.errors import BadArgument, BadType, NoSuggestionError
+from lrfinder.basin import batch_noise
 from lrfinder.combine import CATAPULT, FEW_SAMPLES, SPREAD, agreement, best_of, corrected_break, suggest_lr
 from lrfinder.constants import CONSTANTS
 from lrfinder.doubts import Doubt
@@ -198,9 +199,15 @@ def test_a_sweep_without_a_fall_is_no_refusal_where_a_short_training_got_better(
     found = suggest_lr(bowl(LEVEL), probes=probes, **PLAN)
     assert found.lr == pytest.approx(10**-3 * math.prod(horizon_factors(200, "onecycle", 2000, 50, 40).values()))
     assert math.log10(found.midpoint / corrected_break(bowl(LEVEL))) == pytest.approx(CONSTANTS.without_basin)
-    for none in (None, make_probes(trainings_at([-4, -3, -2], [probes.before] * 3))):
+    noisy = bowl(LEVEL, noise=1.2, smoothing=0.04)
+    hardly = make_probes(trainings_at([-4, -3, -2], [probes.before - 0.5 * batch_noise(noisy, 50)] * 3))
+    for curve, none in (
+        (bowl(LEVEL), None),
+        (bowl(LEVEL), make_probes(trainings_at([-4, -3, -2], [probes.before] * 3))),
+        (noisy, hardly),
+    ):
         with pytest.raises(NoSuggestionError, match="never falls by more than batch noise"):
-            suggest_lr(bowl(LEVEL), probes=none, **PLAN)
+            suggest_lr(curve, probes=none, **PLAN)
 
 
 # Doubts -------------------------------------------------------------------------------------------------------------------------
