@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence, Sized
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence, Sized
 from itertools import islice
 from typing import Any
 
@@ -31,13 +31,14 @@ class Batches:
         """Batches until a whole pass gives none."""
         while True:
             empty = True
-            for batch in self._one_pass():
+            for batch in self.one_pass():
                 empty = False
                 yield move(batch, self.device)
             if empty:
                 return
 
-    def _one_pass(self) -> Iterator[Any]:
+    def one_pass(self) -> Iterator[Any]:
+        """The batches of one pass, as the data give them; a function's without end."""
         if hasattr(self.data, "__iter__"):
             yield from self.data
             return
@@ -54,7 +55,7 @@ class Batches:
         Raises:
             BadArgument: If the data gives no batch at all.
         """
-        taken = [move(batch, self.device) for batch in islice(self._one_pass(), count)]
+        taken = [move(batch, self.device) for batch in islice(self.one_pass(), count)]
         if not taken:
             raise BadArgument(f"{self.name} gave no batch; check that its length is not 0 and that drop_last leaves one.")
         return taken
@@ -104,18 +105,25 @@ def move(batch: Any, device: torch.device | None) -> Any:
     """``batch`` with every tensor on ``device``; containers keep their type. None leaves it untouched."""
     if device is None:
         return batch
-    if hasattr(batch, "to"):  # tensors, PackedSequence, and the batch classes of most libraries
-        return batch.to(device)
+    # Tensors, PackedSequence, and the batch classes of most libraries have a ``to``.
+    return mapped(batch, lambda value: value.to(device) if hasattr(value, "to") else None)
+
+
+def mapped(batch: Any, change: Callable[[Any], Any]) -> Any:
+    """``batch`` with ``change`` applied to whatever it does not return None for; containers keep their type, other values stay."""
+    changed = change(batch)
+    if changed is not None:
+        return changed
     if isinstance(batch, MutableMapping):
-        moved = copy.copy(batch)  # not type(batch)(...): a defaultdict takes other arguments
-        moved.update({key: move(value, device) for key, value in batch.items()})
-        return moved
+        filled = copy.copy(batch)  # not type(batch)(...): a defaultdict takes other arguments
+        filled.update({key: mapped(value, change) for key, value in batch.items()})
+        return filled
     if isinstance(batch, Mapping):
-        return type(batch)({key: move(value, device) for key, value in batch.items()})  # type: ignore[call-arg]
+        return type(batch)({key: mapped(value, change) for key, value in batch.items()})  # type: ignore[call-arg]
     if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(move(value, device) for value in batch))
+        return type(batch)(*(mapped(value, change) for value in batch))
     if isinstance(batch, (list, tuple)):
-        return type(batch)(move(value, device) for value in batch)
+        return type(batch)(mapped(value, change) for value in batch)
     return batch
 
 

@@ -99,7 +99,7 @@ def centre_of(curve: LRCurve, needed: bool = False) -> tuple[float, Basin | None
         curve.check_length()
         if needed:
             raise
-        return math.log10(ceilings(curve, None, None)["held below the break"]) + CONSTANTS.without_basin, None
+        return math.log10(break_ceiling(curve)) + CONSTANTS.without_basin, None
     return basin.midpoint, basin
 
 
@@ -116,12 +116,17 @@ def best_of(probes: Probes) -> float:
 
 
 def ceilings(curve: LRCurve, limit: StableLR | None, schedule: str | None) -> dict[str, float]:
-    """What no suggestion may exceed, by reason: the break corrected for the ramp (or the last clean point); with full batches the limit."""
-    last = float(curve.lrs[curve.clean - 1])
-    found = {"held below the break": min(corrected_break(curve) or last, last)}
+    """What no suggestion may exceed, by reason: the break, and with full batches the curvature limit."""
+    found = {"held below the break": break_ceiling(curve)}
     if limit is not None and curve.samples and (curve.batch_size or 0) >= curve.samples:
         found["capped by curvature"] = limit.curvature_lr * (CATAPULT if schedule == "onecycle" else 1.0)
     return found
+
+
+def break_ceiling(curve: LRCurve) -> float:
+    """The break corrected for the ramp, or the last clean point."""
+    last = float(curve.lrs[curve.clean - 1])
+    return min(corrected_break(curve) or last, last)
 
 
 def corrected_break(curve: LRCurve) -> float | None:

@@ -6,7 +6,7 @@ batches; a single batch by its rows; a stream, or a function that returns batche
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, SubsetRandomSampler
 
-from hessian.batches import Batches, batch_size, length_of, move
+from hessian.batches import Batches, batch_size, length_of, mapped, move
 from hessian.snapshot import seed_everything
 
 SHARE = 0.2  # of the samples
@@ -177,15 +177,8 @@ def by_row(batches: Batches) -> SetAside:
 
 def rows(batch: Any, size: int, chosen: Any) -> Any:
     """Those rows of every tensor that has as many as the batch has samples."""
-    if isinstance(batch, Tensor):
-        return batch[np.flatnonzero(chosen)] if batch.ndim and len(batch) == size else batch
-    if isinstance(batch, Mapping):
-        return {key: rows(value, size, chosen) for key, value in batch.items()}
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(rows(value, size, chosen) for value in batch))
-    if isinstance(batch, (list, tuple)):
-        return type(batch)(rows(value, size, chosen) for value in batch)
-    return batch
+    numbers = np.flatnonzero(chosen)
+    return mapped(batch, lambda value: value[numbers] if isinstance(value, Tensor) and value.ndim and len(value) == size else None)
 
 
 def by_skipping(batches: Batches, seed: int) -> SetAside:
@@ -198,26 +191,15 @@ def by_skipping(batches: Batches, seed: int) -> SetAside:
     taken = batches.take(most + 1)  # one more: a stream does not tell where it ends
     length = length_of(batches.data) or (len(taken) if len(taken) <= most else None)
     count = most if length is None else max(1, min(most, length // 4))
-    training = batches if length == 1 else Batches(Later(batches.data, count), batches.device)
+    training = batches if length == 1 else Batches(Later(batches, count), batches.device)
     return SetAside(taken[:count], training, "data", None)
 
 
 class Later:
-    """An iterable without its first items, or what a function returns after so many calls."""
+    """Every pass over the data without its first batches."""
 
-    def __init__(self, data: Any, skip: int) -> None:
-        self.data, self.skip = data, skip
+    def __init__(self, batches: Batches, skip: int) -> None:
+        self.batches, self.skip = batches, skip
 
     def __iter__(self) -> Iterator[Any]:
-        items = iter(self.data) if hasattr(self.data, "__iter__") else draws(self.data)
-        return islice(items, self.skip, None)
-
-
-def draws(draw: Callable[[], Any]) -> Iterator[Any]:
-    """What a function returns, over and over."""
-    while True:
-        try:
-            batch = draw()
-        except StopIteration:
-            return
-        yield batch
+        return islice(self.batches.one_pass(), self.skip, None)

@@ -7,9 +7,9 @@ import numpy as np
 from hessian.results import Floats
 
 FIRST = 5  # losses, at least, whose median is the initial level
+FIRST_SHARE = 0.1  # of the planned sweep; a tenth averages batch noise away and is over before a usual sweep does anything
 SAFE_RATIO = 0.1  # of the mean: a batch with less would blow its own losses up
 LEAST_COMPARED = 10  # losses
-FIRST_SHARE = 0.1  # of the planned sweep; a tenth averages batch noise away and is over before a usual sweep does anything
 
 
 def clean_length(losses: Floats) -> int:

@@ -14,7 +14,7 @@ from hessian.operators.base import CurvatureOperator
 from hessian.results import EigenResult
 from hessian.solvers.bounds import upper_bound
 from hessian.solvers.krylov import Krylov
-from hessian.solvers.stopping import Stop, StopRule, check_stop
+from hessian.solvers.stopping import STOPS, Stop, StopRule
 from hessian.vectors import norm, random_unit
 
 
@@ -76,8 +76,7 @@ def lanczos(
         >>> lanczos(DenseOperator(torch.diag(torch.tensor([-9.0, 1.0, 4.0])))).values.round(3)
         array([4.])
     """
-    check_choices(which, memory)
-    check_stop(stop)
+    check_choices(which, stop, memory)
     sign = 1.0 if which == "largest" else -1.0
     k = min(positive_int("k", k), op.size)
     tol, max_iter = positive_float("tol", tol), positive_int("max_iter", max_iter)
@@ -113,9 +112,9 @@ def lanczos(
     )
 
 
-def check_choices(which: str, memory: str) -> None:
+def check_choices(which: str, stop: str, memory: str) -> None:
     """Refuse unknown words."""
-    for name, value, known in (("which", which, ("largest", "smallest")), ("memory", memory, ("full", "low"))):
+    for name, value, known in (("which", which, ("largest", "smallest")), ("stop", stop, STOPS), ("memory", memory, ("full", "low"))):
         if value not in known:
             raise BadArgument(f"{name}={value!r} is unknown; choose {', '.join(map(repr, known))}.")
 

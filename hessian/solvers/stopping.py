@@ -8,7 +8,6 @@ from typing import Literal
 
 import numpy as np
 
-from hessian.errors import BadArgument
 from hessian.results import Floats
 from hessian.solvers.bounds import polynomial_bound
 
@@ -73,9 +72,3 @@ class StopRule:
             return True
         margin = (self.tol if self.kind == "bound" else max(self.tol, GUARD)) * abs(float(values[0]))
         return margin > 0 and polynomial_bound(values, betas, self.size, MISS, bool(self.hinted)) <= values[0] + margin
-
-
-def check_stop(stop: str) -> None:
-    """Refuse an unknown word."""
-    if stop not in STOPS:
-        raise BadArgument(f"stop={stop!r} is unknown; choose {', '.join(map(repr, STOPS))}.")
