@@ -20,6 +20,7 @@ HERE = Path(__file__).parent
 TRUTH = HERE / "results" / "truth"
 PEERS = HERE / "results" / "accuracy" / "peers.json"
 OURS = HERE / "results" / "accuracy" / "ours.json"
+WARMUP = HERE / "results" / "accuracy" / "warmup.json"
 PAGE = HERE.parent / "docs" / "accuracy.md"
 FIGURE = PAGE.with_suffix(".png")
 
@@ -83,6 +84,20 @@ def ours(names: tuple[str, ...], budgets: tuple[str, ...], seeds: int) -> None:
 
 
 @main.command()
+@click.argument("names", nargs=-1)
+def warmup(names: tuple[str, ...]) -> None:
+    """Train at our suggestion with and without warm-up."""
+    from suite.records import Records
+    from suite.tasks import TASKS
+    from suite.warmup import measure
+
+    suggested, records = Records(OURS), Records(WARMUP)
+    for name in names or TASKS:
+        measure(TASKS[name], suggested, records)
+        records.save()
+
+
+@main.command()
 @click.option("--dry", is_flag=True, help="Print the tables, write nothing.")
 def page(dry: bool) -> None:
     """Put the tables into docs/accuracy.md, between their markers, and draw its figure."""
@@ -109,7 +124,7 @@ def evidence() -> Any:
     from suite.scoring import load_truth
     from suite.tasks import TASKS
 
-    return Evidence(TASKS, load_truth(TRUTH), Records(PEERS), Records(OURS))
+    return Evidence(TASKS, load_truth(TRUTH), Records(PEERS), Records(OURS), Records(WARMUP))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How memory and time of curvature grow with the model: peak memory beyond a gradient's, in parameter vectors, and time per product.
+"""How memory and time grow with the model: of curvature beyond a gradient, of a whole measurement beyond the training itself.
 
 Every figure comes from a process of its own, whose peak the operating system keeps. Writes ``benchmarks/results/memory.json`` and
 ``docs/memory.png``.
@@ -84,12 +84,62 @@ def density(size: int) -> dict[str, Any]:
     return {"seconds": (time.perf_counter() - start) / (2 * STEPS), "vectors": operator.size}
 
 
+def whole(measurement: Callable[..., Any] | None) -> Callable[[int], dict[str, Any]]:
+    """Ten steps of Adam, as the training itself makes them; and before them a measurement of it, if any."""
+
+    def run(size: int) -> dict[str, Any]:
+        import torch
+
+        made, batch = problem(size)
+        criterion = torch.nn.MSELoss()
+        optimizer = torch.optim.Adam(made.model.parameters(), 1e-3)
+        start = time.perf_counter()
+        if measurement is not None:
+            measurement(made.model, optimizer, [batch] * STEPS, criterion)
+        seconds = time.perf_counter() - start
+        for _ in range(STEPS):
+            optimizer.zero_grad()
+            criterion(made.model(batch[0]), batch[1]).backward()
+            optimizer.step()
+        return {"seconds": seconds, "vectors": count(made)}
+
+    return run
+
+
+def sweep(*training: Any) -> None:
+    """A range test."""
+    import lrfinder
+
+    lrfinder.range_test(*training, num_iter=30, progress=False)
+
+
+def search(**options: Any) -> Callable[..., None]:
+    """The whole of ``find_lr``; whether these toy data give a suggestion does not matter here."""
+
+    def run(*training: Any) -> None:
+        import lrfinder
+
+        try:
+            lrfinder.find_lr(*training, total_steps=1000, budget="quick", progress=False, **options)
+        except lrfinder.NoSuggestionError as error:
+            sys.stderr.write(f"{error}\n")
+
+    return run
+
+
 SUBJECTS: dict[str, Callable[[int], dict[str, Any]]] = {
     "gradient": gradient,
     "one product": product,
     "lanczos, 10 steps": solver("full"),
     'lanczos, memory="low"': solver("low"),
     "spectral density": density,
+}
+TRAINING = "training with Adam"
+WHOLE: dict[str, Callable[[int], dict[str, Any]]] = {
+    TRAINING: whole(None),
+    "range_test": whole(sweep),
+    "find_lr, curvature=False": whole(search(curvature=False)),
+    "find_lr": whole(search()),
 }
 
 
@@ -110,7 +160,7 @@ def count(made: Any) -> int:
 
 def child(name: str, size: int) -> None:
     """Measure one subject in this process and print its figures."""
-    found = SUBJECTS[name](size)
+    found = {**SUBJECTS, **WHOLE}[name](size)
     found["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     sys.stdout.write(json.dumps(found))
 
@@ -119,19 +169,19 @@ def measure() -> dict[str, Any]:
     """Every subject at every size, each in a process of its own."""
     found: dict[str, Any] = {}
     for size in SIZES:
-        for name in SUBJECTS:
+        for name in (*SUBJECTS, *WHOLE):
             command = [sys.executable, __file__, name, str(size)]
             found.setdefault(name, {})[str(size)] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     return found
 
 
-def extra_vectors(found: dict[str, Any], name: str, size: int) -> float:
-    """Peak memory beyond the gradient's, in vectors of four bytes a parameter; what a tiny model takes is code, and is taken off."""
+def extra_vectors(found: dict[str, Any], name: str, size: int, base: str = "gradient") -> float:
+    """Peak memory beyond that of ``base``, in vectors of four bytes a parameter; what a tiny model takes is code, and is taken off."""
 
     def grown(subject: str) -> int:
         return int(found[subject][str(size)]["peak"] - found[subject][str(SIZES[0])]["peak"])
 
-    return (grown(name) - grown("gradient")) / (4 * found[name][str(size)]["vectors"])
+    return (grown(name) - grown(base)) / (4 * found[name][str(size)]["vectors"])
 
 
 def draw(found: dict[str, Any]) -> None:
@@ -140,7 +190,8 @@ def draw(found: dict[str, Any]) -> None:
 
     figure = Figure(figsize=(9, 3.8), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for index, ((name, rows), marker) in enumerate(zip(found.items(), "osD^v", strict=True)):
+    curvature = {name: found[name] for name in SUBJECTS}
+    for index, ((name, rows), marker) in enumerate(zip(curvature.items(), "osD^v", strict=True)):
         sizes = [row["vectors"] for row in rows.values()]
         right.loglog(sizes, [row["seconds"] * 1e3 for row in rows.values()], f"C{index}{marker}-", label=name)
         if name != "gradient":
@@ -158,6 +209,9 @@ def main() -> None:
     draw(found)
     for name in SUBJECTS:
         sys.stdout.write(f"{name}: {', '.join(f'{extra_vectors(found, name, size):.1f}' for size in SIZES[2:])} vectors\n")
+    for name in WHOLE:
+        extra = (extra_vectors(found, name, size, TRAINING) for size in SIZES[2:])
+        sys.stdout.write(f"{name}: {', '.join(f'{each:.1f}' for each in extra)} vectors beyond training\n")
 
 
 if __name__ == "__main__":

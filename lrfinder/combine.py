@@ -19,6 +19,7 @@ FEW_SAMPLES = 32  # below it a score says little
 CATAPULT = 4.0  # times the limit that a warm-up leads past safely: beyond 2 / sharpness the sharpness itself falls (Lewkowycz et al. 2020)
 SPREAD = 0.3  # decades to each side of the suggestion; docs/accuracy.md has the measured coverage
 AGREE = 3.0  # both measurements are uncertain by about half of this
+NARROW = 0.2  # decades of the basin: a factor of 1.6, a third of the usual width
 FAR_BELOW = 10.0  # break over curvature limit at which something else than curvature must have broken the loss
 AMPLIFICATION = 1e3  # growth of an unstable mode by the time the loss shows it
 
@@ -156,6 +157,8 @@ def sweep_doubts(curve: LRCurve, basin: Basin | None, trained: bool) -> list[Dou
         doubts.append(Doubt.STARTS_HIGH)
     if basin.noise > basin.decrease / 2:
         doubts.append(Doubt.NOISY)
+    if basin.right - basin.left < NARROW:
+        doubts.append(Doubt.NARROW)
     if basin.points < FEW and not trained:
         doubts.append(Doubt.FEW_POINTS)
     return doubts

@@ -10,6 +10,7 @@ from hessian.doubts import CurvatureDoubt
 from lrfinder.combine import agreement, best_of, corrected_break
 from lrfinder.horizon import SCHEDULE_NAMES
 from lrfinder.results import Probes, Suggestion
+from lrfinder.warmup import ONECYCLE_START, WarmUp
 
 WIDTH = 80
 LABEL = 12
@@ -38,6 +39,8 @@ def evidence(found: Suggestion) -> Iterator[tuple[str, str]]:
     if found.probes is not None:
         yield "trainings", probes_text(found.probes)
     yield "curvature", curvature_text(found)
+    if found.warmup is not None:
+        yield "warm-up", warmup_text(found.warmup, found.lr)
     yield "factors", " ".join([f"middle {found.midpoint:.2g}", *(f"x{value:.2g} ({name})" for name, value in found.factors.items())])
     tried = found.confirmation
     if tried is not None:
@@ -78,10 +81,21 @@ def curvature_text(found: Suggestion) -> str:
     name = "preconditioned sharpness" if limit.preconditioned else "sharpness"
     parts = [
         f"stable up to {limit.curvature_lr:.2g} at step 0: {limit.formula}, {name} {limit.sharpness:.3g} ({limit.hvps} HVPs)",
+        f"sharpest in {next(iter(limit.by_parameter))}" if limit.by_parameter else None,
         f"batch noise allows {limit.noise_lr:.2g}" if limit.noise_lr is not None else None,
         agreement(found.curve, limit),
     ]
     return "; ".join(part for part in parts if part)
+
+
+def warmup_text(advice: WarmUp, lr: float) -> str:
+    """Whether to warm up, how long and from where."""
+    if advice.own:
+        usual = "" if advice.start_lr == lr * ONECYCLE_START else f": pass div_factor={math.ceil(lr / advice.start_lr)}"
+        return f"1cycle has its own, from {advice.start_lr:.2g}, where the first steps are stable{usual}"
+    if not advice.steps:
+        return "none needed: the suggestion is stable at step 0"
+    return f"{advice.steps} steps in a straight line from {advice.start_lr:.2g}, the limit at step 0"
 
 
 def sentences(found: Suggestion) -> list[str]:

@@ -18,6 +18,7 @@ class Doubt(Enum):
     NOISY = "The losses of single batches scatter widely beside what the sweep gained: use larger batches or a longer budget."
     NO_FALL = "The sweep never fell by more than batch noise, so the suggestion rests on short trainings alone: use larger batches."
     FEW_POINTS = "The useful range holds few sweep points, so its edges are coarse: use a longer budget, or narrow start_lr and end_lr."
+    NARROW = "The sweep is low in a narrow range only, so a somewhat larger LR may break the training: watch it, or lengthen the warm-up."
     SMALL_SET_ASIDE = "The short trainings were scored on few samples, so their order may be chance: pass val_data."
     SHARED_SAMPLES = (
         "The data cannot be divided, so short trainings may have been scored on samples they trained on and not see over-fitting: "

@@ -15,6 +15,7 @@ from hessian.results import Floats, Result, StableLR
 from lrfinder.doubts import Doubt
 from lrfinder.rules import RULES, find_rule
 from lrfinder.smoothing import clean_length, corrected, initial_level, smooth, steadies
+from lrfinder.warmup import WarmUp, warm_up
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -282,6 +283,13 @@ class Suggestion(Result):
 
     def __float__(self) -> float:
         return self.lr
+
+    @property
+    def warmup(self) -> WarmUp | None:
+        """How the learning rate should rise at the start; None where curvature sets no limit."""
+        if self.limit is None:
+            return None
+        return warm_up(self.lr, self.limit.curvature_lr, self.total_steps, self.schedule)
 
     def __str__(self) -> str:
         from lrfinder.describe import describe_suggestion

@@ -87,7 +87,8 @@ def asked(task: Task, schedule: str, budget: str, seed: int) -> Record:
 
 def answer(found: Any) -> Record:
     """What is kept of a suggestion."""
-    return {"lr": found.lr, "interval": list(found.interval), "doubts": [doubt.name for doubt in found.doubts]}
+    limit = None if found.limit is None else found.limit.curvature_lr
+    return {"lr": found.lr, "interval": list(found.interval), "doubts": [doubt.name for doubt in found.doubts], "limit": limit}
 
 
 def fingerprint() -> str:

@@ -16,7 +16,7 @@ from suite import fastai
 from suite.optimizers import Lion
 from suite.records import ANY, Records
 from suite.task import LossFn, Setup, Task
-from suite.training import fit, take, update
+from suite.training import fit, make_schedule, take, update
 
 SEEDS = (1, 2)
 START_LR, STEPS = 1e-7, 100
@@ -190,7 +190,7 @@ def prodigy(task: Task, seed: int, schedule: str) -> Record:
     trained = [parameter for group in setup.optimizer.param_groups for parameter in group["params"]]
     warming = schedule in ("onecycle", "cosine")  # its authors: keep what is learned during warm-up out of the estimate
     setup.optimizer = load("prodigyopt").Prodigy(trained, lr=1.0, safeguard_warmup=warming)
-    outcome = fit(setup, task.steps, schedule)
+    outcome = fit(setup, task.steps, make_schedule(schedule, setup.optimizer, task.steps))
     return {"reached": [None if outcome.diverged else outcome.final, outcome.best], "seconds": 0.0, "gradients": 0.0}
 
 

@@ -65,5 +65,5 @@ def pretrain(net: Callable[[], Net], data: Split, loss_fn: LossFn, *, batch: int
         torch.manual_seed(0)
         model = net()
         setup = Setup(model, loss_fn, using(ADAMW)(model.parameters(), lr), loader(data.train, batch, 0), data.val)
-        training.fit(setup, steps, "onecycle")
+        training.fit(setup, steps, training.make_schedule("onecycle", setup.optimizer, steps))
     return model

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 from page import table
 
+from lrfinder import Doubt
 from suite.ours import BUDGETS
 from suite.peers import METHODS, PRODIGY
 from suite.records import Records
 from suite.scoring import FAILED, Difference, Score, Summary, by_task, compare, curve_of, score, summarize
 from suite.task import ALL, BASIC, Task
+from suite.warmup import warmup_table
 
 Scores = dict[str, list[Score]]  # of every seed, by task
 GROUPS: dict[str, Callable[[Task], bool]] = {
@@ -25,6 +27,9 @@ GROUPS: dict[str, Callable[[Task], bool]] = {
 OURS = {budget: f"find_lr, {budget}" for budget in BUDGETS}
 METHOD_NAMES = [*METHODS, PRODIGY, *BUDGETS]
 MAIN = "standard"
+# A suggestion of find_lr is tried and is not from a sweep that was cut short; the benchmark always tells it what is planned.
+ELSEWHERE = {"UNCONFIRMED", "INTERRUPTED", "DATA_ENDED", "HORIZON_ASSUMED", "SCHEDULE_UNKNOWN"}
+POSSIBLE = sorted(doubt.name for doubt in Doubt if doubt.name not in ELSEWHERE)
 TROUBLE = 0.2  # regret from which a doubt was worth reading
 
 
@@ -36,6 +41,7 @@ class Evidence:
     truth: Mapping[str, Any]
     peers: Records
     ours: Records
+    warmup: Records
 
     def records(self, method: str, task: str, schedule: str) -> list[dict[str, Any]]:
         return (self.ours if method in BUDGETS else self.peers).of(method, task, schedule)
@@ -69,8 +75,14 @@ def tables(evidence: Evidence) -> dict[str, str]:
         "intervals": interval_table(evidence),
         "schedules": schedule_table(evidence),
         "doubts": doubt_table(evidence),
+        "warmup": warmup_table(evidence.truth, sides(evidence), evidence.warmup),
         "tasks": task_table(evidence),
     }
+
+
+def sides(evidence: Evidence) -> dict[str, list[str]]:
+    """Names of the tasks on data sets that nothing was fitted on, and of the others."""
+    return {side: [name for name in evidence.truth if GROUPS[side](evidence.tasks[name])] for side in ("unseen", "fitted")}
 
 
 def regret_table(evidence: Evidence, group: str) -> str:
@@ -162,10 +174,10 @@ def doubt_table(evidence: Evidence) -> str:
     raised: dict[str, list[float]] = defaultdict(list)
     others: dict[str, list[float]] = defaultdict(list)
     judged = list(doubted(evidence))
-    for doubt in sorted({doubt for doubts, _ in judged for doubt in doubts}):
+    for doubt in POSSIBLE:
         for doubts, regret in judged:
             (raised if doubt in doubts else others)[doubt].append(regret)
-    rows = [[doubt, f"{len(raised[doubt])} of {len(judged)}", *doubt_cells(raised[doubt], others[doubt])] for doubt in raised]
+    rows = [[doubt, f"{len(raised[doubt])} of {len(judged)}", *doubt_cells(raised[doubt], others[doubt])] for doubt in POSSIBLE]
     return table(["doubt", "raised", "mean regret with it", "without it", f"false alarms (regret < {TROUBLE})"], rows)
 
 
@@ -179,6 +191,8 @@ def doubted(evidence: Evidence) -> Iterable[tuple[list[str], float]]:
 
 
 def doubt_cells(raised: Sequence[float], others: Sequence[float]) -> list[str]:
+    if not raised:
+        return ["", f"{np.mean(others):.3f}", ""]
     false = np.mean([regret < TROUBLE for regret in raised])
     return [f"{np.mean(raised):.3f}", f"{np.mean(others):.3f}" if others else "", f"{100 * false:.0f} %"]
 

@@ -29,11 +29,11 @@ class Outcome(NamedTuple):
 def train(task: Task, seed: int, lr: float, schedule: str) -> Outcome:
     """Train from scratch with ``lr``, the peak of ``schedule``."""
     setup = task.build(seed, lr)
-    return fit(setup, task.steps, schedule)
+    return fit(setup, task.steps, make_schedule(schedule, setup.optimizer, task.steps))
 
 
-def fit(setup: Setup, steps: int, schedule: str) -> Outcome:
-    scheduler = make_schedule(schedule, setup.optimizer, steps)
+def fit(setup: Setup, steps: int, scheduler: LRScheduler | None) -> Outcome:
+    """Train; the scheduler, if any, steps after every update."""
     start = validation(setup)
     losses: list[float] = []
     checks: list[float] = []
