@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint types unit cost accuracy clean
+.PHONY: demo test lint types unit cost safety accuracy clean
 
 demo: $(VENV)/.demo
 	$(BIN)/lrfinder demo -o lr.png -o lr.json
@@ -24,6 +24,10 @@ unit: $(VENV)/.dev
 # Needs the peers: see benchmarks/requirements.txt.
 cost:
 	$(BIN)/python benchmarks/cost.py
+
+# A peer that is not installed keeps its figures.
+safety: $(VENV)/.dev
+	$(BIN)/python benchmarks/safety.py
 
 # The truth is kept; what it takes is asking find_lr again and writing the page.
 accuracy: $(VENV)/.dev
