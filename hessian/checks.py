@@ -7,6 +7,8 @@ from numbers import Integral, Real
 
 from hessian.errors import BadArgument, BadType
 
+LONG = 2**63  # what torch takes as a seed or a size
+
 
 def positive_float(name: str, value: object) -> float:
     """``value`` as a float, if it is a positive finite number."""
@@ -22,9 +24,17 @@ def positive_int(name: str, value: object, *, least: int = 1) -> int:
     """``value`` as an int, if it is a whole number of at least ``least``."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise BadType(f"{name}={value!r} is not a whole number; pass one of at least {least}.")
-    if value < least:
-        raise BadArgument(f"{name}={value} is too small; pass at least {least}.")
-    return int(value)
+    number = int(value)
+    if number < least:
+        raise BadArgument(f"{name}={short(number)} is too small; pass at least {least}.")
+    if number >= LONG:
+        raise BadArgument(f"{name}={short(number)} is too large; pass less than 2**63.")
+    return number
+
+
+def short(value: int) -> str:
+    """A whole number for a message; Python writes out no more than some four thousand digits."""
+    return str(value) if abs(value) < 10**20 else f"{'-' if value < 0 else ''}2**{value.bit_length() - 1} and beyond"
 
 
 def whole_number(name: str, value: object) -> int:

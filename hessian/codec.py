@@ -6,12 +6,13 @@ import dataclasses
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
+LONG = 2**63  # whole numbers from here on fit no array, and their arithmetic with floats overflows
 NONFINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
@@ -43,11 +44,11 @@ def decode_fields(cls: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: If a field is missing, unknown, or of the wrong type.
     """
-    hints = typing.get_type_hints(cls)
+    hints = typing.get_type_hints(cls, include_extras=True)
     fields = {field.name: field for field in stored_fields(cls)}
     unknown = set(values) - set(fields)
     if unknown:
-        raise ValueError(f"it has an unknown field {sorted(unknown)[0]!r}")
+        raise ValueError(f"it has an unknown field {sorted(unknown)[0]!r:.40}")
     missing = [name for name, field in fields.items() if name not in values and field.default is dataclasses.MISSING]
     if missing:
         raise ValueError(f"the field {missing[0]!r} is missing")
@@ -70,17 +71,19 @@ def decode_field(name: str, hint: Any, value: Any) -> Any:
 def decode(hint: Any, value: Any) -> Any:
     """One JSON value as the type ``hint`` says."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return arguments[1].check(decode(arguments[0], value))
     if origin in (typing.Union, types.UnionType):
         options = [option for option in arguments if option is not type(None)]
         return None if value is None else decode(options[0], value)
     if origin is Literal:
-        return arguments[arguments.index(value)]
+        return member(arguments, value)
     if origin is np.ndarray:
         return np.array([decode(float, entry) for entry in require(list, value)], dtype=np.float64)
     if origin is tuple:
         return decode_tuple(arguments, require(list, value))
     if origin is dict:
-        return {key: decode(arguments[1], entry) for key, entry in require(dict, value).items()}
+        return {text(key): decode(arguments[1], entry) for key, entry in require(dict, value).items()}
     return decode_scalar(hint, value)
 
 
@@ -96,10 +99,33 @@ def decode_scalar(hint: Any, value: Any) -> Any:
     if hasattr(hint, "from_dict"):
         return hint.from_dict(require(dict, value))
     if isinstance(hint, type) and issubclass(hint, Enum):
-        return hint[value]
+        return hint[member(list(hint.__members__), value)]
     if hint is float:
-        return NONFINITE[value] if isinstance(value, str) else float(require((int, float), value))
-    return require(hint, value)
+        return NONFINITE[member(list(NONFINITE), value)] if isinstance(value, str) else float(require((int, float), value))
+    if hint is int:
+        return long(require(int, value))
+    return text(require(str, value)) if hint is str else require(hint, value)
+
+
+def member(known: Sequence[str], value: Any) -> str:
+    """``value``, if it is one of these."""
+    if not isinstance(value, str) or value not in known:
+        names = ", ".join(known[:5]) + (", ..." if len(known) > 5 else "")
+        raise ValueError(f"{value!r:.40} is none of {names}")
+    return value
+
+
+def long(value: int) -> int:
+    """A whole number of an ordinary size."""
+    if abs(value) >= LONG:
+        raise ValueError(f"{value!r:.40} is too large")
+    return value
+
+
+def text(value: str) -> str:
+    """Text that can be printed: JSON can name half of a surrogate pair, which no terminal takes."""
+    value.encode()
+    return value
 
 
 def require(kind: Any, value: Any) -> Any:

@@ -1,29 +1,78 @@
-"""Writing a file so that an old one is never lost."""
+"""Writing a file so that an old one is never lost, and reading one that may be anything."""
 
 from __future__ import annotations
 
 import os
-import tempfile
+import stat
+import uuid
+from contextlib import suppress
 from pathlib import Path
+
+from hessian.errors import BadArgument
+
+LARGEST = 64 * 2**20  # bytes that are read: a sweep of a million steps, and no more than any machine can hold
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> Path:
-    """Write beside the target, then rename over it: a full disk or a crash leaves the old file whole."""
-    target = Path(path)
-    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    """Write beside the target, then rename over it: a full disk, Ctrl-C or a crash leaves the old file whole.
+
+    An existing file keeps its permissions, and a link goes on to point where it did: what it points to is replaced.
+
+    Raises:
+        OSError: If it cannot be written, of the class that the system's error has.
+        BadArgument: If no file can have that name.
+    """
     try:
-        with os.fdopen(descriptor, "wb") as stream:
+        store(os.path.realpath(path), content)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        advice = "what was there before is whole; free some space, or write to another place."
+        message = f"{os.fspath(path)!r} could not be written ({reason}): {advice}"
+        raise (OSError(error.errno, message) if error.errno else OSError(message)) from error
+    except ValueError as error:  # a NUL, or half of a surrogate pair
+        raise BadArgument(f"{os.fspath(path)!r} cannot be the name of a file ({error}); choose another.") from error
+    return Path(path)
+
+
+def store(target: str, content: bytes) -> None:
+    """Replace the target, which is no link. A device or a pipe is written to: as a file put in its place it would be gone."""
+    old = os.stat(target) if os.path.lexists(target) else None
+    if old is not None and not stat.S_ISREG(old.st_mode):
+        with open(target, "wb") as stream:  # a folder says so here
             stream.write(content)
-        os.chmod(name, 0o666 & ~current_umask())  # mkstemp makes private files; a result is an ordinary one
-        os.replace(name, target)
+        return
+    beside = os.path.join(os.path.dirname(target), f".{uuid.uuid4().hex}.tmp")  # short: the target's name may be as long as names get
+    try:
+        write_new(beside, content, old)
+        os.replace(beside, target)
     except BaseException:
-        os.unlink(name)
+        with suppress(OSError):
+            os.unlink(beside)
         raise
-    return target
 
 
-def current_umask() -> int:
-    """The process's umask, which can only be read by setting it."""
-    umask = os.umask(0)
-    os.umask(umask)
-    return umask
+def write_new(path: str, content: bytes, old: os.stat_result | None) -> None:
+    """A new file, on the disk before anyone relies on it; with the permissions of the old one, and never more open than that."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(path, flags, 0o666 if old is None else 0o600)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    if old is not None:
+        os.chmod(path, stat.S_IMODE(old.st_mode))
+
+
+def read_limited(path: str | os.PathLike[str]) -> bytes:
+    """The content of a file.
+
+    Raises:
+        ValueError: If it is too large.
+        OSError: If it cannot be read.
+    """
+    with open(path, "rb") as stream:
+        content = stream.read(LARGEST + 1)
+    if len(content) > LARGEST:  # the size is not asked for: /dev/zero says 0
+        size = max(os.stat(path).st_size, len(content))
+        raise ValueError(f"it holds {size:,} bytes, and at most {LARGEST:,} are read")
+    return content

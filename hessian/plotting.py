@@ -5,29 +5,55 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hessian.results import SpectralDensity, StableLR, save_figure
+from hessian.ranges import LARGEST_LOSS
+from hessian.results import Floats, SpectralDensity, StableLR, save_figure
 
 LIMIT_COLOUR = "#D55E00"  # vermillion of the Okabe-Ito set, told apart from its neighbours by colour-blind eyes
+
+SHOWN = 1e-100, 1e100  # matplotlib's logarithmic ticks overflow on an axis of some three hundred decades
+LETTERS = 200  # of one text: matplotlib gives up the layout where a text leaves no room for the axes
+
+
+def shown(text: str) -> str:
+    """Text as it stands in a picture, whatever its letters are: a ``$`` is no formula, and what cannot be printed is a box."""
+    cut = text if len(text) <= LETTERS else f"{text[: LETTERS - 3]}..."
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in cut).replace("$", r"\$")
+
+
+def in_sight(lr: float) -> float:
+    """The learning rate, or the end of what an axis can show."""
+    return float(min(max(lr, SHOWN[0]), SHOWN[1]))
+
+
+def drawable(values: Floats) -> Floats:
+    """Values as a line shows them: it has gaps where they are so large that a picture's arithmetic overflows."""
+    return np.where(np.abs(values) <= LARGEST_LOSS, values, np.nan)
 
 
 def draw_limit(limit: StableLR, ax: Axes) -> Axes:
     """A dashed line at the limit and a hatched band above it; the x axis must be the learning rate."""
-    shade_above(limit.curvature_lr, ax, facecolor="none", edgecolor=LIMIT_COLOUR, alpha=0.35, hatch="///", zorder=0.6)
+    lr = in_sight(limit.curvature_lr)
+    shade_above(lr, ax, facecolor="none", edgecolor=LIMIT_COLOUR, alpha=0.35, hatch="///", zorder=0.6)
     label = f"curvature limit {limit.curvature_lr:.2g}"
-    ax.axvline(limit.curvature_lr, color=LIMIT_COLOUR, linestyle=(0, (5, 2)), linewidth=1.6, label=label)
+    ax.axvline(lr, color=LIMIT_COLOUR, linestyle=(0, (5, 2)), linewidth=1.6, label=label)
     if limit.noise_lr is not None and limit.binding == "noise":
         ax.axvline(
-            limit.noise_lr, color=LIMIT_COLOUR, linestyle=(0, (1, 2)), linewidth=1.6, label=f"batch-noise limit {limit.noise_lr:.2g}"
+            in_sight(limit.noise_lr),
+            color=LIMIT_COLOUR,
+            linestyle=(0, (1, 2)),
+            linewidth=1.6,
+            label=f"batch-noise limit {limit.noise_lr:.2g}",
         )
     return ax
 
 
 def shade_above(lr: float, ax: Axes, **style: Any) -> None:
     """A band from ``lr`` to beyond the right end, for what is drawn later may move that; ``lr`` itself comes into sight."""
-    left, right = ax.get_xlim()
+    (left, right), lr = ax.get_xlim(), in_sight(lr)
     ax.axvspan(lr, 100 * max(lr, right), linewidth=0, **style)
     ax.set_xlim(left, max(right, lr * (1.5 if ax.get_xscale() == "log" else 1.05)))
 
@@ -50,10 +76,11 @@ def plot_limit(limit: StableLR, path: str | os.PathLike[str] | None, ax: Axes | 
     figure, ax = new_axes(ax)
     if not ax.has_data():
         ax.set_xscale("log")
-        ax.set_xlim(limit.lr / 100, limit.lr * 10)
+        ax.set_xlim(in_sight(limit.lr) / 100, in_sight(limit.lr) * 10)
         ax.yaxis.set_visible(False)
         ax.set_xlabel("learning rate")
-        ax.set_title(f"{limit.optimizer}: stable up to {limit.lr:.3g} ({limit.formula}, sharpness {limit.sharpness:.3g})", fontsize=10)
+        title = f"{shown(limit.optimizer)}: stable up to {limit.lr:.3g} ({shown(limit.formula)}, sharpness {limit.sharpness:.3g})"
+        ax.set_title(title, fontsize=10)
     draw_limit(limit, ax)
     draw_legend(ax)
     if path is not None:
@@ -63,17 +90,35 @@ def plot_limit(limit: StableLR, path: str | os.PathLike[str] | None, ax: Axes | 
 
 def draw_density(density: SpectralDensity, ax: Axes) -> Axes:
     """The density as a line with a band of two standard errors; a logarithmic axis, since a few outliers are what matters."""
-    floor = 1 / (density.size * (density.grid[-1] - density.grid[0]))  # a single eigenvalue, spread over the whole range
-    ax.plot(density.grid, density.density, color="#0072B2", linewidth=1.6, label=f"density, {density.num_probes} probes")
-    low, high = density.density - 2 * density.error, density.density + 2 * density.error
+    floor = lowest_density(density)
+    ax.plot(density.grid, drawable(density.density), color="#0072B2", linewidth=1.6, label=f"density, {density.num_probes} probes")
     if density.num_probes > 1:
-        ax.fill_between(density.grid, low.clip(floor / 10), high, color="#0072B2", alpha=0.25, linewidth=0, label="two standard errors")
-    ax.axvline(density.largest, color=LIMIT_COLOUR, linestyle="--", linewidth=1.2, label=f"largest {density.largest:.3g}")
+        draw_error(density, floor, ax)
+    ax.axvline(
+        float(drawable(np.array(density.largest))),
+        color=LIMIT_COLOUR,
+        linestyle="--",
+        linewidth=1.2,
+        label=f"largest {density.largest:.3g}",
+    )
     ax.set_yscale("log")
     ax.set_ylim(bottom=floor / 10)
     ax.set_xlabel("eigenvalue")
     ax.set_ylabel("density")
     return ax
+
+
+def lowest_density(density: SpectralDensity) -> float:
+    """That of a single eigenvalue, spread over the whole range."""
+    width = float(density.grid[-1] - density.grid[0]) or 1.0
+    return in_sight(1 / density.size / width)
+
+
+def draw_error(density: SpectralDensity, floor: float, ax: Axes) -> None:
+    """A band of two standard errors."""
+    height, error = drawable(density.density), drawable(density.error)
+    low, high = (height - 2 * error).clip(floor / 10), height + 2 * error
+    ax.fill_between(density.grid, low, high, color="#0072B2", alpha=0.25, linewidth=0, label="two standard errors")
 
 
 def plot_density(density: SpectralDensity, path: str | os.PathLike[str] | None, ax: Axes | None) -> Figure:

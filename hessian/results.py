@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -17,7 +18,9 @@ import numpy.typing as npt
 from hessian.codec import decode_fields, encode_fields
 from hessian.doubts import CurvatureDoubt
 from hessian.errors import BadArgument
-from hessian.files import write_atomically
+from hessian.files import read_limited, write_atomically
+from hessian.ranges import LARGEST_LOSS, AboveZero, Count, Positive, Some
+from hessian.strict_json import parse
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,11 +52,13 @@ class Result:
         Raises:
             ValueError: If ``values`` does not describe one.
         """
+        if not isinstance(values, Mapping):
+            raise ValueError(f"it holds a {type(values).__name__}, not an object")
         fields = dict(values)
         kind, schema = fields.pop("kind", None), fields.pop("schema", None)
         if not isinstance(kind, str) or kind not in Result.kinds or not issubclass(Result.kinds[kind], cls):
             raise ValueError(f"its kind is {kind!r:.40}, not one of {sorted(Result.kinds)}")
-        if schema != SCHEMA:
+        if schema != SCHEMA or isinstance(schema, bool):
             raise ValueError(f"its schema is {schema!r:.40}, and this version reads {SCHEMA}")
         found = Result.kinds[kind]
         return found(**decode_fields(found, fields))
@@ -106,14 +111,16 @@ class Result:
     def load(cls, path: str | os.PathLike[str]) -> Any:
         """Read what ``save`` wrote as ``.json``; on a subclass, only a result of that class.
 
+        The file may be anything: it is checked field by field, nothing in it is run, and at most 64 MiB are read.
+
         Raises:
-            BadArgument: If the file is not such a result.
+            BadArgument: If the file is not such a result, or is larger.
             OSError: If it cannot be read.
         """
         try:
-            return cls.from_dict(json.loads(Path(path).read_bytes()))
-        except (ValueError, TypeError, RecursionError, AttributeError) as error:
-            raise BadArgument(f"{os.fspath(path)!r} is not a saved result: {error}.") from error
+            return cls.from_dict(parse(read_limited(path)))
+        except (ValueError, TypeError, RecursionError, MemoryError) as error:
+            raise BadArgument(f"{os.fspath(path)!r} is not a saved result: {str(error) or 'it does not fit into memory'}.") from error
 
 
 def csv_text(rows: list[tuple[Any, ...]]) -> str:
@@ -127,7 +134,9 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
     if suffix not in IMAGES:
         raise BadArgument(f"{os.fspath(path)!r} ends in none of {', '.join(IMAGES)}; choose one of these.")
     buffer = BytesIO()
-    figure.savefig(buffer, format=suffix[1:], dpi=150)
+    with warnings.catch_warnings(), np.errstate(over="ignore"):  # ticks overflow beside 1e300; the picture is right all the same
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a box stands for a letter that the font lacks
+        figure.savefig(buffer, format=suffix[1:], dpi=150)
     return write_atomically(path, buffer.getvalue())
 
 
@@ -151,7 +160,7 @@ class EigenResult(Result):
     values: Floats
     residuals: Floats
     converged: bool
-    hvps: int
+    hvps: Count
     bound: float = math.nan
     probability: float = 0.99
     following: float = math.nan
@@ -172,7 +181,7 @@ class Estimate(Result):
 
     value: float
     error: float
-    hvps: int
+    hvps: Count
 
     def __float__(self) -> float:
         return self.value
@@ -194,7 +203,7 @@ class CriticalLR(Result):
     lr: float
     low: float
     high: float
-    forwards: int
+    forwards: Count
 
     def __float__(self) -> float:
         return self.lr
@@ -224,11 +233,17 @@ class SpectralDensity(Result):
     error: Floats
     smallest: float
     largest: float
-    size: int
-    num_probes: int
-    steps: int
+    size: Some
+    num_probes: Count
+    steps: Count
     sigma: float
-    hvps: int
+    hvps: Count
+
+    def __post_init__(self) -> None:
+        if not self.grid.shape == self.density.shape == self.error.shape or self.grid.size == 0:
+            raise ValueError(f"grid, density and error have shapes {self.grid.shape}, {self.density.shape} and {self.error.shape}, not one")
+        if not (np.all(np.abs(self.grid) <= LARGEST_LOSS) and np.all(np.diff(self.grid) > 0)):
+            raise ValueError("grid is not finite and rising")
 
     def rows(self) -> list[tuple[Any, ...]]:
         return [("eigenvalue", "density", "error"), *zip(self.grid.tolist(), self.density.tolist(), self.error.tolist(), strict=True)]
@@ -274,16 +289,16 @@ class StableLR(Result):
 
     kind: ClassVar[str] = "stable_lr"
 
-    lr: float
-    curvature_lr: float
-    noise_lr: float | None
-    first_step_lr: float | None
-    sharpness: float
+    lr: Positive
+    curvature_lr: Positive
+    noise_lr: AboveZero | None
+    first_step_lr: AboveZero | None
+    sharpness: Positive
     residual: float
     bound: float
     converged: bool
-    hvps: int
-    gradients: int
+    hvps: Count
+    gradients: Count
     formula: str
     preconditioned: bool
     by_parameter: dict[str, float]
@@ -291,10 +306,10 @@ class StableLR(Result):
     method: str
     along: str
     mode: str
-    num_batches: int
-    batch_size: int | None
+    num_batches: Count
+    batch_size: Count | None
     tol: float
-    seed: int
+    seed: Count
     model: str
     optimizer: str
 

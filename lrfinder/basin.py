@@ -11,7 +11,7 @@ from hessian.errors import NoSuggestionError
 from hessian.results import Floats
 from lrfinder.constants import CONSTANTS
 from lrfinder.results import LRCurve
-from lrfinder.smoothing import capped, initial_count
+from lrfinder.smoothing import capped, initial_count, unit_of
 
 SIGNIFICANT = 3.0  # standard errors by which the loss must fall; the lowest of some 25 windows does by chance in 2 % of sweeps
 ROUNDING = 1e-9  # of the loss: no fall at all
@@ -100,7 +100,9 @@ def batch_noise(curve: LRCurve, lowest: int) -> float:
     The mean square and not a median of them: averages inherit heavy tails, which a median does not see.
     """
     losses = capped(curve.corrected[: curve.clean], curve.initial)
-    return math.sqrt(float(np.mean(np.diff(losses[: max(lowest, FEWEST_STEPS) + 1]) ** 2)) / 2)
+    steps = np.diff(losses[: max(lowest, FEWEST_STEPS) + 1])
+    unit = unit_of(steps)
+    return unit * math.sqrt(float(np.mean((steps / unit) ** 2)) / 2)
 
 
 def chance(curve: LRCurve, noise: float) -> float:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from functools import reduce
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import click
 
@@ -18,13 +18,17 @@ import hessian
 import lrfinder
 from hessian.errors import BadArgument, BadType, MeasurementError
 from lrfinder.demo import DEMOS, OPTIMIZERS
+from lrfinder.signals import Termination
 from lrfinder.targets import Settings, accepted, call_factory, parse_settings, resolve
 
-FOUND, USER_ERROR, USAGE, NO_RESULT, INTERRUPTED = 0, 1, 2, 3, 130
+FOUND, USER_ERROR, USAGE, NO_RESULT, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 143
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 IMAGES, FORMS = (".png", ".svg", ".pdf"), {"plot": (), "stable-lr": (".json",)}  # beside images; the other commands know all
 
-EPILOG = """Exit status: 0 found, 1 your code raised an error, 2 wrong usage or target, 3 no reliable learning rate, 130 Ctrl-C."""
+EPILOG = (
+    "\b\nExit status: 0 found, 1 your code raised an error, 2 wrong usage or target,\n"
+    "or a file that cannot be read or written, 3 no reliable learning rate,\n130 Ctrl-C, 143 SIGTERM."
+)
 
 
 def check_output(context: click.Context, parameter: click.Parameter, values: Iterable[str]) -> tuple[str, ...]:
@@ -34,8 +38,11 @@ def check_output(context: click.Context, parameter: click.Parameter, values: Ite
         path = Path(value)
         if path.suffix.lower() not in known:
             raise click.BadParameter(f"{value!r} ends in none of {', '.join(known)}.")
-        if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-            raise click.BadParameter(f"cannot write into the folder {str(path.parent)!r}.")
+        folder = Path(os.path.realpath(path)).parent  # a link is followed
+        if not folder.is_dir() or not os.access(folder, os.W_OK):
+            raise click.BadParameter(f"cannot write into the folder {str(folder if path.is_symlink() else path.parent)!r}.")
+        if path.is_dir():
+            raise click.BadParameter(f"{value!r} is a folder; name a file.")
         context.find_root().obj.append(value)
     return tuple(values)
 
@@ -159,7 +166,10 @@ def plot(files: tuple[str, ...], outputs: tuple[str, ...]) -> None:
 
 def number_or_name(budget: str) -> str | int:
     """A budget as ``find_lr`` takes it."""
-    return int(budget) if budget.lstrip("-").isdigit() else budget
+    try:
+        return int(budget)
+    except ValueError:
+        return budget
 
 
 def factory_of(target: str) -> Callable[..., Any]:
@@ -182,21 +192,33 @@ def measure(name: str, factory: Callable[..., Any], pairs: tuple[str, ...], opti
 
 
 def show(result: Any, quiet: bool, outputs: tuple[str, ...], number: Callable[[], float] | None = None) -> None:
-    """Print the result, or its number, then write it."""
-    click.echo(f"{(number or result.__float__)():.6g}" if quiet else str(result))
-    write(result, outputs)
+    """Print the result, or its number, and write it; each also if the other fails."""
+    text = f"{(number or result.__float__)():.6g}" if quiet else str(result)
+    try:
+        click.echo(text)
+    finally:
+        write(result, outputs)
 
 
 def write(result: Any, outputs: Iterable[str]) -> None:
-    """Save to every output, naming each on stderr."""
+    """Save to every output that can be written, naming each on stderr."""
+    failed = False
     for path in outputs:
-        result.save(path)
-        click.echo(f"wrote {path}", err=True)
+        try:
+            result.save(path)
+            click.echo(f"wrote {path}", err=True)
+        except OSError as error:
+            failed = True
+            click.echo(f"Error: {error.strerror or error}", err=True)
+    if failed:
+        raise click.exceptions.Exit(USAGE)
 
 
 def main() -> NoReturn:
     """Run the command line and exit with one of the documented codes."""
-    sys.exit(run(sys.argv[1:]))
+    with Termination() as termination:
+        code = run(sys.argv[1:])
+    sys.exit(TERMINATED if termination.asked and code == INTERRUPTED else code)
 
 
 def run(arguments: list[str]) -> int:
@@ -225,25 +247,45 @@ def explain(error: BaseException) -> int:
     if isinstance(error, (BadArgument, BadType, MeasurementError)):
         click.echo(f"Error: {error}", err=True)
         return NO_RESULT if isinstance(error, MeasurementError) else USAGE
+    if isinstance(error, OSError) and not users_frames(error):
+        click.echo(f"Error: {error}", err=True)
+        drop_unwritten(sys.stdout)
+        return USAGE
     traceback.print_exception(error.with_traceback(from_user_code(error)))
     return USER_ERROR
 
 
 def from_user_code(error: BaseException) -> TracebackType | None:
     """The traceback without the calls that led to the user's code; all of it if none of it is theirs."""
+    rest = users_frames(error)
+    return rest if rest is not None or isinstance(error, SyntaxError) else error.__traceback__  # a SyntaxError says itself where
+
+
+def users_frames(error: BaseException) -> TracebackType | None:
+    """The traceback from the first frame on that is not ours."""
     own = (*(str(Path(str(module.__file__)).parent) for module in (lrfinder, hessian, click)), "<frozen importlib", contextlib.__file__)
     rest = error.__traceback__
     while rest is not None and rest.tb_frame.f_code.co_filename.startswith(own):
         rest = rest.tb_next
-    return rest if rest is not None or isinstance(error, SyntaxError) else error.__traceback__  # a SyntaxError says itself where
+    return rest
+
+
+def drop_unwritten(stream: TextIO) -> None:
+    """Forget what a stream could not write (a full disk, a reader that is gone): Python would try again at exit, and end with 120."""
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def rescue(error: BaseException, wanted: list[str]) -> None:
-    """Write what was recorded before the error."""
+    """Write what was recorded before the error, which is what is reported, whatever happens here."""
     curve = getattr(error, "curve", None)
-    if curve is None or not len(curve.lrs):
+    if curve is None or not isinstance(curve, lrfinder.LRCurve) or not len(curve.lrs):  # not loaded where there can be none
         return
     try:
         write(curve, wanted)
-    except OSError as failure:
-        click.echo(f"Error: what was recorded could not be saved: {failure}", err=True)
+    except click.exceptions.Exit:
+        pass  # said already
+    except (Exception, KeyboardInterrupt) as failure:
+        click.echo(f"Error: what was recorded could not be saved: {str(failure) or 'interrupted'}", err=True)

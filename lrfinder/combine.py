@@ -59,7 +59,7 @@ def suggest_lr(
     factors, trained = {}, None
     if probes is not None:
         trained = probes.runs[0].steps
-        factors[f"short trainings of {trained} steps"] = 10 ** (best_of(probes) - centre)
+        factors[f"short trainings of {trained} steps"] = 10 ** min(max(best_of(probes) - centre, -300.0), 300.0)
     factors |= horizon_factors(steps, schedule, curve.samples, curve.batch_size, trained)
     lr = 10**centre * math.prod(factors.values())
     for reason, ceiling in ceilings(curve, limit, schedule).items():
@@ -138,7 +138,7 @@ def corrected_break(curve: LRCurve) -> float | None:
     """
     if curve.break_lr is None or len(curve.lrs) < 2:
         return None
-    growth = float(np.log(curve.lrs[-1] / curve.lrs[-2]))
+    growth = float(np.log(curve.lrs[-1]) - np.log(curve.lrs[-2]))
     return curve.break_lr / math.exp(math.sqrt(growth * math.log(AMPLIFICATION)))
 
 
@@ -203,7 +203,7 @@ def agreement(curve: LRCurve, limit: StableLR | None) -> str | None:
     if corrected is None or limit is None:
         return None
     ratio = corrected / limit.lr
-    factor = max(ratio, 1 / ratio)
+    factor = max(ratio, 1 / ratio) if ratio else math.inf
     if factor <= AGREE:
         return f"sweep and curvature agree within x{factor:.2g}"
     return f"the sweep broke x{factor:.2g} {'above' if ratio > 1 else 'below'} the curvature limit"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import get_args
 
-from hessian.checks import positive_int
+from hessian.checks import LONG, positive_int
 from hessian.errors import BadArgument
 from lrfinder.constants import CONSTANTS
 from lrfinder.results import Schedule
@@ -30,7 +30,7 @@ def planned_steps(total_steps: int | None, samples: int | None, batch_size: int 
     if total_steps is not None:
         return positive_int("total_steps", total_steps)
     if samples and batch_size:
-        return ASSUMED_EPOCHS * math.ceil(samples / batch_size)
+        return min(ASSUMED_EPOCHS * math.ceil(samples / batch_size), LONG - 1)
     return ASSUMED_STEPS
 
 

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import blended_transform_factory
 
 from hessian.errors import BadArgument, BadType
-from hessian.plotting import draw_legend, draw_limit, new_axes, shade_above
+from hessian.plotting import draw_legend, draw_limit, drawable, in_sight, new_axes, shade_above, shown
 from hessian.results import Result, StableLR, save_figure
 from lrfinder.combine import agreement
 from lrfinder.describe import plan
@@ -30,6 +30,7 @@ TRAINED = "#882255"
 MARKERS = {"steepest": "v", "valley": "s", "slide": "D", "minimum": "o"}
 LOG_FROM = 30.0  # ratio of highest to lowest loss shown from which a linear axis would flatten the valley
 FOOT, HEAD = 0.15, 0.2  # shares of the losses' range left free below for the rules and above for the label of the suggestion
+MOST_DECADES = 100  # of losses on one axis: with more matplotlib's ticks overflow
 LETTERS_PER_INCH = 15  # of a title
 
 
@@ -104,8 +105,8 @@ def prepare(ax: Axes, results: Sequence[Result], parts: Sequence[Result]) -> Non
         ax.spines[["top", "right"]].set_visible(False)
         write_titles(ax, results)
     room = 1.05 if ax.get_xscale() == "linear" else 1.6 if curves else 5.0
-    edges = [*old[0], *(lr for part in parts for lr in extent(part, room))]
-    if edges:
+    edges = [*old[0], *(in_sight(lr) for part in parts for lr in extent(part, room))]
+    if edges and min(edges) < max(edges):
         ax.set_xlim(min(edges), max(edges))
     if curves:
         reached = [run.after for part in parts if isinstance(part, Probes) for run in part.runs if run.after < part.before]
@@ -138,7 +139,9 @@ def set_loss_range(ax: Axes, losses: Sequence[float]) -> None:
     low, high = min(losses), max(losses)
     if low > 0 and high / low > LOG_FROM:
         ax.set_yscale("log")
-        ax.set_ylim(low / (high / low) ** FOOT, high * (high / low) ** HEAD)
+        top = math.log10(high)
+        decades = min(top - math.log10(low), MOST_DECADES)
+        ax.set_ylim(10.0 ** max(top - (1 + FOOT) * decades, -300), 10.0 ** min(top + HEAD * decades, 290))
     elif high > low:
         ax.set_ylim(low - FOOT * (high - low), high + HEAD * (high - low))
     ax.yaxis.set_visible(True)
@@ -164,7 +167,7 @@ def draw_curves(curves: Sequence[LRCurve], ax: Axes) -> None:
 
 def names(curves: Sequence[LRCurve]) -> list[str]:
     """What tells several curves apart in the legend: their optimizers, numbered where these are the same."""
-    known = [textwrap.shorten(curve.optimizer, 30, placeholder="...") for curve in curves]
+    known = [shown(textwrap.shorten(curve.optimizer, 30, placeholder="...")) for curve in curves]
     if len(curves) == 1:
         return [""]
     return known if len(set(known)) == len(known) else [f"{number} {name}" for number, name in enumerate(known, 1)]
@@ -176,7 +179,7 @@ def draw_curve(curve: LRCurve, ax: Axes, *, colour: str = CURVES[0][0], style: s
     raw, smooth, band = "loss of one batch", "smoothed", f"loss {broke}"
     if name:
         raw, smooth, band = "_raw", f"{name}, {broke}" if broke else name, "_band"
-    ax.plot(curve.lrs, curve.corrected, ".", color=colour, alpha=0.45, markersize=5, markeredgewidth=0, label=raw)
+    ax.plot(curve.lrs, drawable(curve.corrected), ".", color=colour, alpha=0.45, markersize=5, markeredgewidth=0, label=raw)
     ax.plot(curve.lrs, curve.smooth, style, color=colour, linewidth=2, label=smooth)
     if curve.break_lr is not None:
         shade_above(curve.break_lr, ax, color=BROKEN, alpha=0.3 if name else 0.55, label=band)
@@ -188,22 +191,22 @@ def draw_probes(probes: Probes, ax: Axes) -> Axes:
     runs = [run for run in sorted(probes.runs, key=lambda run: run.lr) if math.isfinite(run.after)]
     if runs:
         label = f"after {runs[0].steps} steps, held out"
-        lrs, losses = [run.lr for run in runs], [run.after for run in runs]
+        lrs, losses = [in_sight(run.lr) for run in runs], [run.after for run in runs]
         ax.plot(lrs, losses, "--D", color=TRAINED, linewidth=1, markersize=5, label=label)
     return ax
 
 
 def draw_suggestion(found: Suggestion, ax: Axes, *, row: int = 0, colour: str = CHOSEN) -> Axes:
     """The suggested LR as a line with its value written out, its good range as a light band. ``row`` keeps several labels apart."""
-    low, high = found.interval
+    lr, low, high = map(in_sight, (found.lr, *found.interval))
     ax.axvspan(low, high, facecolor=GOOD, alpha=0.22, linewidth=0, zorder=0.5, label=f"good range {low:.2g} to {high:.2g}")
     for edge in (low, high):
         ax.axvline(edge, color=colour, linewidth=0.8, linestyle=":")
-    ax.axvline(found.lr, color=colour, linewidth=2.2)
-    left = share_of_axis(found.lr, ax) > 0.25  # where the loss is still flat; near the left edge there is no room
+    ax.axvline(lr, color=colour, linewidth=2.2)
+    left = share_of_axis(lr, ax) > 0.25  # where the loss is still flat; near the left edge there is no room
     ax.annotate(
         f"lr {found.lr:.2g}",
-        xy=(found.lr, 0.97 - 0.1 * row),
+        xy=(lr, 0.97 - 0.1 * row),
         xycoords=blended_transform_factory(ax.transData, ax.transAxes),
         xytext=(-8 if left else 8, 0),
         textcoords="offset points",
@@ -240,7 +243,7 @@ def write_titles(ax: Axes, results: Sequence[Result]) -> None:
     first = results[0]
     source = first.curve if isinstance(first, Suggestion) else first
     if isinstance(source, (LRCurve, StableLR)):
-        what = f"{source.model}, {source.optimizer}, batch {source.batch_size or '?'}, seed {source.seed}"
+        what = f"{shown(source.model)}, {shown(source.optimizer)}, batch {source.batch_size or '?'}, seed {source.seed}"
         letters = max(20, round(LETTERS_PER_INCH * ax.bbox.width / ax.figure.dpi))
         lines = textwrap.wrap(heading(first), letters) + textwrap.wrap(what, letters)
         ax.set_title("\n".join(lines), fontsize=10, loc="left")
@@ -251,4 +254,4 @@ def heading(result: Result) -> str:
     if isinstance(result, Suggestion):
         agree = agreement(result.curve, result.limit)
         return f"suggested lr {result.lr:.2g} ({plan(result)})" + (f"; {agree}" if agree else "")
-    return f"stable up to {result.lr:.2g}: {result.formula}" if isinstance(result, StableLR) else "range test"
+    return f"stable up to {result.lr:.2g}: {shown(result.formula)}" if isinstance(result, StableLR) else "range test"

@@ -10,8 +10,10 @@ import numpy as np
 
 from hessian.checks import positive_float, positive_int
 from hessian.errors import BadArgument
+from hessian.ranges import LARGEST_LR, SMALLEST_LR
 from hessian.results import Floats
 
+MOST_STEPS = 10_000_000  # the grid must fit into memory, several times
 Mode = Literal["exponential", "linear"]
 
 
@@ -32,6 +34,13 @@ class Ramp:
             raise BadArgument(
                 f"start_lr={self.start_lr:g} is not below end_lr={self.end_lr:g}; swap them, or leave both out to use the default range."
             )
+        if self.start_lr < SMALLEST_LR or self.end_lr > LARGEST_LR:
+            raise BadArgument(
+                f"start_lr={self.start_lr:g} and end_lr={self.end_lr:g} do not lie between {SMALLEST_LR:g} and {LARGEST_LR:g}; "
+                "leave both out to use the default range."
+            )
+        if self.num_iter > MOST_STEPS:
+            raise BadArgument(f"num_iter={self.num_iter} is too large; pass at most {MOST_STEPS:,}.")
         if self.mode not in ("exponential", "linear"):
             raise BadArgument(f"mode={self.mode!r} is unknown; choose 'exponential' or 'linear'.")
         if not np.all(np.diff(self.lrs) > 0):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 
 from hessian.errors import NoSuggestionError
 from hessian.groups import lr_ratios, set_lr
+from hessian.ranges import LARGEST_LR, SMALLEST_LR, Count, Filled, Half, LossOrInf, Positive, Share, Some
 from hessian.results import Floats, Result, StableLR
 from lrfinder.doubts import Doubt
 from lrfinder.rules import RULES, find_rule
@@ -54,14 +55,14 @@ class LRCurve(Result):
     losses: Floats
     status: Status
     mode: Literal["exponential", "linear"]
-    start_lr: float
-    end_lr: float
-    num_iter: int
+    start_lr: Positive
+    end_lr: Positive
+    num_iter: Count
     stop_factor: float
-    smoothing: float
-    seed: int
-    batch_size: int | None = None
-    samples: int | None = None
+    smoothing: Half
+    seed: Count
+    batch_size: Count | None = None
+    samples: Count | None = None
     baseline: Floats = field(default_factory=lambda: np.empty(0))
     model: str = ""
     optimizer: str = ""
@@ -73,14 +74,16 @@ class LRCurve(Result):
             object.__setattr__(self, name, values)
         if self.lrs.ndim != 1 or self.lrs.shape != self.losses.shape:
             raise ValueError(f"lrs and losses have shapes {self.lrs.shape} and {self.losses.shape}, not one length")
-        if len(self.baseline) not in (0, len(self.lrs)) or not np.all(np.isfinite(self.baseline)):
+        if len(self.baseline) not in (0, len(self.lrs)) or clean_length(self.baseline) < len(self.baseline):
             raise ValueError(f"baseline holds {len(self.baseline)} values, not one finite value for each of {len(self.lrs)} steps")
         if not (np.all(self.lrs > 0) and np.all(np.isfinite(self.lrs)) and np.all(np.diff(self.lrs) > 0)):
             raise ValueError("lrs are not positive and rising")
+        if len(self.lrs) and not (self.lrs[0] >= SMALLEST_LR and self.lrs[-1] <= LARGEST_LR):
+            raise ValueError(f"lrs from {self.lrs[0]:g} to {self.lrs[-1]:g} do not lie between {SMALLEST_LR:g} and {LARGEST_LR:g}")
 
     @property
     def smooth(self) -> Floats:
-        """Smoothed losses, shape ``(n,)``: centred, so without lag; NaN from the first non-finite loss on."""
+        """Smoothed losses, shape ``(n,)``: centred, so without lag; NaN from the first loss on that is not finite."""
         return self._smooth
 
     @cached_property
@@ -97,7 +100,7 @@ class LRCurve(Result):
 
     @property
     def clean(self) -> int:
-        """How many points come before the first non-finite loss."""
+        """How many points come before the first loss that is not finite, or beyond 1e300."""
         return clean_length(self.losses)
 
     @cached_property
@@ -193,8 +196,8 @@ class Confirmation(Result):
 
     kind: ClassVar[str] = "confirmation"
 
-    lr: float
-    steps: int
+    lr: Positive
+    steps: Some
     before: float
     after: float
     scored_on: str
@@ -217,9 +220,9 @@ class ProbeRun(Result):
 
     kind: ClassVar[str] = "probe_run"
 
-    lr: float
-    steps: int
-    after: float
+    lr: Positive
+    steps: Some
+    after: LossOrInf
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -236,11 +239,11 @@ class Probes(Result):
 
     kind: ClassVar[str] = "probes"
 
-    before: float
+    before: LossOrInf
     scored_on: str
-    scored: int | None
-    share: float | None
-    runs: tuple[ProbeRun, ...]
+    scored: Count | None
+    share: Share | None
+    runs: Annotated[tuple[ProbeRun, ...], Filled]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -266,20 +269,24 @@ class Suggestion(Result):
 
     kind: ClassVar[str] = "suggestion"
 
-    lr: float
-    interval: tuple[float, float]
+    lr: Positive
+    interval: tuple[Positive, Positive]
     curve: LRCurve
     limit: StableLR | None = None
     no_limit: str | None = None
     confirmation: Confirmation | None = None
     probes: Probes | None = None
     gradients: float = 0.0
-    midpoint: float
-    basin: tuple[float, float]
+    midpoint: Positive
+    basin: tuple[Positive, Positive]
     factors: dict[str, float] = field(default_factory=dict)
-    total_steps: int
+    total_steps: Some
     schedule: Schedule | None
     doubts: tuple[Doubt, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not len(self.curve.lrs):
+            raise ValueError("curve has no points, which carry no suggestion")
 
     def __float__(self) -> float:
         return self.lr

@@ -13,6 +13,7 @@ import numpy as np
 
 from hessian.errors import BadArgument, NoSuggestionError
 from hessian.results import Floats
+from lrfinder.smoothing import unit_of
 
 RuleFunction = Callable[[Floats, Floats], float]
 RULES: dict[str, RuleFunction] = {}
@@ -53,7 +54,9 @@ def check_falls(loss: Floats) -> None:
 def steepest(lr: Floats, loss: Floats) -> float:
     """Where the loss falls fastest per factor of LR. Per unit of LR, as some finders take it, tiny LRs always look steepest."""
     check_falls(loss)
-    return float(lr[np.gradient(loss, np.log(lr)).argmin()])
+    with np.errstate(divide="ignore", invalid="ignore"):  # neighbours may be so close that their logarithms are one number
+        slope = np.gradient(loss / unit_of(loss), np.log(lr))
+    return float(lr[np.where(np.isnan(slope), np.inf, slope).argmin()])
 
 
 @rule("minimum")

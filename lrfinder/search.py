@@ -19,6 +19,7 @@ from lrfinder.cost import Spent
 from lrfinder.progress import Progress
 from lrfinder.ramp import Ramp
 from lrfinder.results import LRCurve
+from lrfinder.smoothing import clean_length
 from lrfinder.sweep import SweepSettings, keeping, sweep
 
 FEWEST = 10  # points of a sweep
@@ -96,7 +97,7 @@ class Baseline:
         if count > len(self.known):
             self._measure(count)
         losses = np.array(self.known[:count])
-        return losses if len(losses) == count and np.all(np.isfinite(losses)) else None
+        return losses if clean_length(losses) == count else None
 
     @torch.no_grad()
     def _measure(self, count: int) -> None:

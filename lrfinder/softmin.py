@@ -27,6 +27,8 @@ def soft_minimum(x: Sequence[float], losses: Sequence[float], before: float) -> 
     lowest = min(losses)
     if not lowest < before:
         return min(x) - 0.5
-    missed = np.clip((np.minimum(losses, before) - lowest) / (before - lowest), 0, 1)
+    start = before if math.isfinite(before) else max(loss for loss in losses if math.isfinite(loss))
+    span = start - lowest or 1.0  # zero where the losses before are infinite, and all others alike
+    missed = np.where(np.isinf(losses), 1.0, np.clip((np.minimum(losses, start) - lowest) / span, 0, 1))
     weights = np.exp(-missed / CONSTANTS.softness) - math.exp(-1 / CONSTANTS.softness)
     return float(np.dot(weights, x) / weights.sum())

@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -68,9 +69,15 @@ def find_source(place: str) -> Path | None:
 def may_define(source: Path, name: str) -> bool:
     """Whether a file can define a top-level name, read off its syntax: importing torch only to say no would take seconds."""
     try:
-        tree = ast.parse(source.read_bytes())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # importing it will give them
+            tree = ast.parse(source.read_bytes())
     except SyntaxError:
         return True  # importing it shows the user where
+    except (ValueError, MemoryError, RecursionError) as error:
+        raise BadArgument(
+            f"{str(source)!r} is no Python source ({str(error) or 'nested too deeply'}); name a file that Python runs."
+        ) from None
     words = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     words |= {node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))}
     words |= {node.asname or node.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.alias)}
@@ -105,11 +112,18 @@ def parse_settings(pairs: Iterable[str]) -> Settings:
         key, equals, text = pair.partition("=")
         if not equals or not key.isidentifier():
             raise BadArgument(f"--set {pair!r} is not of the form name=value.")
-        try:
-            settings[key] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            settings[key] = text
+        settings[key] = literal(text)
     return settings
+
+
+def literal(text: str) -> Any:
+    """What the text says in Python, else the text: also where it only looks like a literal, or is nested too deeply for one."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as of "\\d", which is no mistake here
+        try:
+            return ast.literal_eval(text)
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            return text
 
 
 def call_factory(factory: Callable[..., Any], settings: Settings) -> Settings:
@@ -119,14 +133,21 @@ def call_factory(factory: Callable[..., Any], settings: Settings) -> Settings:
         BadArgument: If it takes no such settings, or returns something else than a mapping.
     """
     name = getattr(factory, "__name__", "the factory")
-    try:
-        inspect.signature(factory).bind(**settings)
-    except TypeError as error:
-        raise BadArgument(f"{name} cannot be called with {settings or 'no arguments'} ({error}); use --set name=value.") from None
+    check_call(factory, settings, name)
     made = factory(**settings)
     if not isinstance(made, Mapping):
         raise BadArgument(f"{name} returned a {type(made).__name__}; return a mapping of find_lr's arguments: model, optimizer, data, ...")
     return dict(made)
+
+
+def check_call(factory: Callable[..., Any], settings: Settings, name: str) -> None:
+    """Refuse settings that the factory does not take, or a factory that nobody can ask what it takes."""
+    try:
+        inspect.signature(factory).bind(**settings)
+    except TypeError as error:
+        raise BadArgument(f"{name} cannot be called with {settings or 'no arguments'} ({error}); use --set name=value.") from None
+    except ValueError:
+        raise BadArgument(f"{name} is built in and does not say what it takes; name a function of your own.") from None
 
 
 def accepted(function: Callable[..., Any], made: Settings, others: Iterable[Callable[..., Any]]) -> Settings:

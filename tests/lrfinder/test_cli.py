@@ -213,7 +213,19 @@ def test_demo_takes_another_training_and_another_optimizer(tmp_path: Path):
 def test_help_names_every_command_demo_and_exit_code(tmp_path: Path):
     done = lrfinder("--help", folder=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    for word in ("demo", "find", "range-test", "stable-lr", "plot", "0 found", "1 your code", "2 wrong", "3 no reliable", "130 Ctrl-C"):
+    for word in (
+        "demo",
+        "find",
+        "range-test",
+        "stable-lr",
+        "plot",
+        "0 found",
+        "1 your code",
+        "2 wrong",
+        "3 no reliable",
+        "130 Ctrl-C",
+        "143 SIGTERM",
+    ):
         assert word in done.stdout
     listed = "".join(lrfinder("demo", "-h", folder=tmp_path).stdout.split())  # lines are broken at hyphens too
     assert all(f"{name}:{text.replace(' ', '')}" in listed for name, text in DEMOS.items())
@@ -523,31 +535,72 @@ def ctrl_c_reaches_children() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("command", ["find", "range-test"])
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])
 @pytest.mark.usefixtures("ctrl_c_reaches_children")
-def test_ctrl_c_in_the_middle_of_the_sweep_leaves_what_was_recorded(command: str, folder: Path):
+def test_a_signal_in_the_middle_of_the_sweep_leaves_what_was_recorded(command: str, sent: signal.Signals, status: int, folder: Path):
     steps = ["--num-iter", "60000"] if command == "range-test" else []
+    code, out, err = stopped([command, "heavy:endless", *steps, "-o", "lr.json"], sent, folder)
+    assert (code, out) == (status, "")
+    assert err == f"{IMPORTING}{MAKING}wrote lr.json\ninterrupted\n"
+    curve = load(folder / "lr.json")
+    assert curve.status == "interrupted"
+    assert 10 < len(curve.lrs) < 10_000
+
+
+def test_a_background_job_ignores_ctrl_c_and_heeds_sigterm(folder: Path):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        code, out, err = stopped(["find", "heavy:endless", "-o", "lr.json"], signal.SIGTERM, folder)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (code, out, err) == (143, "", f"{IMPORTING}{MAKING}wrote lr.json\ninterrupted\n")
+    assert load(folder / "lr.json").status == "interrupted"
+
+
+def stopped(arguments: list[str], sent: signal.Signals, folder: Path) -> tuple[int, str, str]:
+    """Exit status, stdout and stderr of a command that gets a signal once its training has written the marker."""
     process = subprocess.Popen(
-        [LRFINDER, command, "heavy:endless", *steps, "-o", "lr.json"],
-        cwd=folder,
-        env=environment(),
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        [LRFINDER, *arguments], cwd=folder, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     try:
         while not (folder / "marker").exists():
             assert process.poll() is None, process.communicate()
             with pytest.raises(subprocess.TimeoutExpired):
                 process.wait(0.02)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(sent)
         out, err = process.communicate(timeout=60)
     finally:
         process.kill()
-    assert (process.returncode, out) == (130, "")
-    assert err == f"{IMPORTING}{MAKING}wrote lr.json\ninterrupted\n"
-    curve = load(folder / "lr.json")
-    assert curve.status == "interrupted"
-    assert 10 < len(curve.lrs) < 10_000
+    return process.returncode, out, err
+
+
+# Files that cannot be written: exit 2 ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_disk_at_the_end_still_prints_the_result_and_writes_the_other_files(folder: Path):
+    (folder / "full.json").symlink_to("/dev/full")
+    done = lrfinder("range-test", "heavy:make", "--num-iter", "20", "-o", "full.json", "-o", "lr.json", folder=folder)
+    assert done.returncode == 2
+    assert done.stdout == f"{load(folder / 'lr.json')}\n"
+    assert "Error: 'full.json' could not be written (No space left on device)" in done.stderr
+    assert done.stderr.endswith("wrote lr.json\n")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_result_that_cannot_be_printed_is_saved_all_the_same(folder: Path):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [LRFINDER, "range-test", "heavy:make", "--num-iter", "20", "-o", "lr.json"],
+            cwd=folder,
+            env=environment(),
+            text=True,
+            stdout=full,
+            stderr=subprocess.PIPE,
+        )
+    assert (done.returncode, done.stderr) == (2, f"{IMPORTING}{MAKING}wrote lr.json\nError: [Errno 28] No space left on device\n")
+    assert len(load(folder / "lr.json").lrs) == 20
 
 
 # Late imports: what needs no torch must not wait for it -------------------------------------------------------------------------------
