@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import blended_transform_factory
 
 from hessian.errors import BadArgument, BadType
-from hessian.plotting import draw_legend, draw_limit, drawable, in_sight, new_axes, shade_above, shown
+from hessian.plotting import SHOWN, draw_legend, draw_limit, drawable, in_sight, new_axes, shade_above, shown
 from hessian.results import Result, StableLR, save_figure
 from lrfinder.combine import agreement
 from lrfinder.describe import plan
@@ -179,8 +179,9 @@ def draw_curve(curve: LRCurve, ax: Axes, *, colour: str = CURVES[0][0], style: s
     raw, smooth, band = "loss of one batch", "smoothed", f"loss {broke}"
     if name:
         raw, smooth, band = "_raw", f"{name}, {broke}" if broke else name, "_band"
-    ax.plot(curve.lrs, drawable(curve.corrected), ".", color=colour, alpha=0.45, markersize=5, markeredgewidth=0, label=raw)
-    ax.plot(curve.lrs, curve.smooth, style, color=colour, linewidth=2, label=smooth)
+    lrs = np.clip(curve.lrs, *SHOWN)
+    ax.plot(lrs, drawable(curve.corrected), ".", color=colour, alpha=0.45, markersize=5, markeredgewidth=0, label=raw)
+    ax.plot(lrs, curve.smooth, style, color=colour, linewidth=2, label=smooth)
     if curve.break_lr is not None:
         shade_above(curve.break_lr, ax, color=BROKEN, alpha=0.3 if name else 0.55, label=band)
     return ax
