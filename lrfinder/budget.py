@@ -15,7 +15,7 @@ FINEST = 110  # points of the fine sweep at most
 ONE_SWEEP, TWO_SWEEPS = 75, 130  # gradients that all but the short trainings cost, with curvature
 ENOUGH = 40  # gradients left for short trainings from which they are worth making
 BOTH = 250  # gradients from which there is a fine sweep beside short trainings
-FEW, MANY = 3.9, 6.0  # trainings of a small and of a large set, extensions included
+FEW, MANY = 3.25, 6.0  # trainings of a small and of a large set, extensions included
 LARGE = 500  # gradients left from which a large set is made
 TRIAL_SHARE = 0.06  # for the training at the answer itself
 

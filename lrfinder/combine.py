@@ -17,6 +17,7 @@ from lrfinder.softmin import soft_minimum
 
 FEW_SAMPLES = 32  # below it a score says little
 CATAPULT = 4.0  # times the limit that a warm-up leads past safely: beyond 2 / sharpness the sharpness itself falls (Lewkowycz et al. 2020)
+FLAT = 0.1  # of what the sweep gained: a change of the held-out loss that is none
 SPREAD = 0.3  # decades to each side of the suggestion; docs/accuracy.md has the measured coverage
 AGREE = 3.0  # both measurements are uncertain by about half of this
 NARROW = 0.2  # decades of the basin: a factor of 1.6, a third of the usual width
@@ -35,9 +36,9 @@ def suggest_lr(
 ) -> Suggestion:
     """The learning rate to train with, from recorded evidence alone: no model is needed.
 
-    The soft minimum of short trainings, or without them the middle of the basin in which the sweep reached 80 % of its decrease, on a
-    log scale; times what the planned length, schedule and passes over the data make of it (docs/choosing.md), never above the LR at
-    which the sweep broke.
+    The soft minimum of short trainings, or where there are none or they moved nothing, the middle of the basin in which the sweep
+    reached 80 % of its decrease, on a log scale; times what the planned length, schedule and passes over the data make of it
+    (docs/choosing.md), never above the LR at which the sweep broke.
 
     Args:
         curve: A range test, recorded now or read from a file.
@@ -57,7 +58,8 @@ def suggest_lr(
     steps = planned_steps(total_steps, curve.samples, curve.batch_size)
     centre, basin = centre_of(curve, needed=probes is None or not got_better(curve, probes))
     factors, trained = {}, None
-    if probes is not None:
+    plateau = probes is not None and basin is not None and on_plateau(curve, probes)
+    if probes is not None and not plateau:
         trained = probes.runs[0].steps
         factors[f"short trainings of {trained} steps"] = 10 ** min(max(best_of(probes) - centre, -300.0), 300.0)
     factors |= horizon_factors(steps, schedule, curve.samples, curve.batch_size, trained)
@@ -79,8 +81,9 @@ def suggest_lr(
         total_steps=steps,
         schedule=schedule,
         doubts=(
-            *sweep_doubts(curve, basin, trained=probes is not None),
+            *sweep_doubts(curve, basin, trained=trained is not None),
             *probe_doubts(probes),
+            *([Doubt.PLATEAU] if plateau else []),
             *limit_doubts(lr, curve, limit, no_limit),
             *plan_doubts(total_steps, steps, schedule),
             Doubt.UNCONFIRMED,
@@ -109,6 +112,18 @@ def got_better(curve: LRCurve, probes: Probes) -> bool:
     curve.check_length()
     noise = batch_noise(curve, int(curve.smooth[: curve.clean].argmin()))
     return probes.before - min(run.after for run in probes.runs) > noise
+
+
+def on_plateau(curve: LRCurve, probes: Probes) -> bool:
+    """Whether no short training moved the loss, beside what the sweep gained: their order then tells nothing of a longer one."""
+    possible = fall(curve)
+    gains = [probes.before - run.after for run in probes.runs]
+    return max(gains) < FLAT * possible and min(gains) > -possible
+
+
+def fall(curve: LRCurve) -> float:
+    """How far the sweep's smoothed loss came below the initial one."""
+    return curve.initial - float(np.nanmin(curve.smooth))
 
 
 def best_of(probes: Probes) -> float:

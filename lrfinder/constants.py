@@ -45,14 +45,14 @@ class RuleConstants:
     lead_left: float = 1.25
     lead_depth: float = 0.5
     beyond: float = 0.5
-    offsets: tuple[float, ...] = (-1.25, -0.75, -0.25)
+    offsets: tuple[float, ...] = (-1.0, -0.5)
     fine_offsets: tuple[float, ...] = (-1.25, -1.0, -0.75, -0.5, -0.25)
     extensions: int = 2
     blow_up: float = 3.0
     softness: float = 0.15
     from_sweep: float = -0.45
-    from_trainings: float = 0.20
-    from_longer: float = 0.25
+    from_trainings: float = 0.15
+    from_longer: float = 0.35
     usual_training: int = 56
     without_basin: float = -0.75
     decaying: float = 0.30

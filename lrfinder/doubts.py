@@ -35,5 +35,5 @@ class Doubt(Enum):
     HORIZON_EXTRAPOLATED = "The training is longer than any the rule was fitted on, so the suggestion is extrapolated: check it early."
     SCHEDULE_UNKNOWN = "schedule is None, so a constant LR was assumed; a peak that decays may be about twice as large: pass schedule."
     LOWERED = "A short training at the first suggestion did not lower the loss, so the suggestion was divided until one did."
-    PLATEAU = "A short training at the suggestion left the loss where it was, as on a plateau at the start: watch the first steps."
+    PLATEAU = "Short trainings left the loss where it was, as on a plateau at the start: watch the first steps."
     UNCONFIRMED = "The suggestion was not tried in a short training: call find_lr to have it confirmed."

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -18,7 +17,7 @@ from hessian.results import StableLR
 from hessian.snapshot import Snapshot
 from hessian.stable import CurvatureSettings, measure_limit
 from lrfinder.budget import Budget, split_budget
-from lrfinder.combine import centre_of, limit_doubts, suggest_lr
+from lrfinder.combine import FLAT, centre_of, fall, limit_doubts, suggest_lr
 from lrfinder.constants import CONSTANTS
 from lrfinder.cost import Spent
 from lrfinder.doubts import Doubt
@@ -32,7 +31,6 @@ from lrfinder.setaside import set_aside
 from lrfinder.sweep import attach, keeping
 
 PATIENCE = 4  # times the length of the training at the answer, before a lower one is tried
-FLAT = 0.1  # of the sweep's decrease: a rise of the held-out loss that is no failure
 RETRIES = 4  # each a third of the LR before: two decades in all
 LOWER = 1 / 3
 CURVATURE_TOL = 0.1  # an LR limit need not be finer, and 1 % takes half as many products again
@@ -150,16 +148,17 @@ def confirm(found: Suggestion, prober: Prober, spend: Budget) -> Suggestion:
     Raises:
         NoSuggestionError: If no LR down to a hundredth of it lowers the held-out loss.
     """
-    above = passed_above(found)
+    plateau = Doubt.PLATEAU in found.doubts
+    above = None if plateau else passed_above(found)
     if above is not None:
         return confirmed(found, above, 1.0)
     tried = prober.confirm(found.lr, spend.trial, found.schedule)
     longer = min(PATIENCE * spend.trial, found.total_steps)
     if not tried.passed:  # a plateau at the start is no failure
         tried = prober.confirm(found.lr, longer, found.schedule)
-        if is_flat(tried, found.curve):
+        if is_flat(tried, found.curve, 1.0 if plateau else FLAT):
             flat = confirmed(found, tried, 1.0)
-            return replace(flat, doubts=(*flat.doubts, Doubt.PLATEAU))
+            return flat if plateau else replace(flat, doubts=(*flat.doubts, Doubt.PLATEAU))
     while not tried.passed and tried.lr > found.lr * LOWER ** (RETRIES - 0.5):
         tried = prober.confirm(tried.lr * LOWER, longer, found.schedule)
     if not tried.passed:
@@ -171,10 +170,9 @@ def confirm(found: Suggestion, prober: Prober, spend: Budget) -> Suggestion:
     return confirmed(found, tried, tried.lr / found.lr)
 
 
-def is_flat(tried: Confirmation, curve: LRCurve) -> bool:
-    """Whether the training did not lower the loss, but hardly raised it either, beside what the sweep has shown to be possible."""
-    possible = curve.initial - float(np.nanmin(curve.smooth))
-    return not tried.passed and tried.after - tried.before < FLAT * possible
+def is_flat(tried: Confirmation, curve: LRCurve, share: float) -> bool:
+    """Whether the training did not lower the loss, but raised it by less than that share of what the sweep has gained."""
+    return not tried.passed and tried.after - tried.before < share * fall(curve)
 
 
 def passed_above(found: Suggestion) -> Confirmation | None:

@@ -184,6 +184,18 @@ def test_the_suggestion_starts_from_the_soft_minimum_of_short_trainings_where_th
     assert (plain.probes, found.probes) == (None, probes)
 
 
+def test_short_trainings_on_a_plateau_leave_the_decision_to_the_sweep():
+    """The sweep falls by 1.5: a training that gains a tenth of it tells something, and so does one that loses as much as it gained."""
+    plain = suggest_lr(bowl(), **PLAN)
+    found = suggest_lr(bowl(), probes=make_probes(FLAT_ONES), **PLAN)
+    assert (found.lr, found.factors) == (plain.lr, plain.factors)
+    assert Doubt.PLATEAU in found.doubts
+    for telling in ([1.84, 2.0, 2.1], [1.99, 2.0, 3.6], [1.99, 2.0, math.inf]):
+        moved = suggest_lr(bowl(), probes=make_probes(trainings_at([-3, -2, -1], telling)), **PLAN)
+        assert "short trainings of 40 steps" in moved.factors
+        assert Doubt.PLATEAU not in moved.doubts
+
+
 @given(shift=st.floats(-1, 1))
 def test_with_short_trainings_the_middle_of_the_basin_does_not_count(shift):
     """The sweep says where to train; where the best training lies is then known better than from the sweep."""
@@ -217,6 +229,7 @@ NAN_AT_THE_END = np.append(piecewise(BOWL, X[:140]), np.nan)
 
 LEVEL = [(-1.0, 2.0), (0.0, 20.0)]  # never falls, then breaks
 GOOD = trainings_at([-3, -2, -1], [1.5, 0.5, 1.5])
+FLAT_ONES = trainings_at([-3, -2, -1], [1.99, 2.0, 2.1])
 
 # Every doubt with evidence for it; the clean case below has none. Those that need a model are in test_find.py.
 EVIDENCE = {
@@ -235,12 +248,13 @@ EVIDENCE = {
     Doubt.BREAKS_BELOW_LIMIT: lambda: suggest_lr(bowl(), make_limit(100.0), **PLAN),
     Doubt.SMALL_SET_ASIDE: lambda: suggest_lr(bowl(), probes=make_probes(GOOD, scored=FEW_SAMPLES - 1), **PLAN),
     Doubt.SHARED_SAMPLES: lambda: suggest_lr(bowl(), probes=make_probes(GOOD, share=None), **PLAN),
+    Doubt.PLATEAU: lambda: suggest_lr(bowl(), probes=make_probes(FLAT_ONES), **PLAN),
     Doubt.HORIZON_ASSUMED: lambda: suggest_lr(bowl()),
     Doubt.HORIZON_EXTRAPOLATED: lambda: suggest_lr(bowl(), total_steps=CONSTANTS.largest_steps + 1),
     Doubt.SCHEDULE_UNKNOWN: lambda: suggest_lr(bowl(), total_steps=200, schedule=None),
 }
 ALWAYS = {Doubt.UNCONFIRMED}  # until find_lr has tried it
-ONLY_FIND_LR = {Doubt.LOWERED, Doubt.PLATEAU}
+ONLY_FIND_LR = {Doubt.LOWERED}
 
 
 def test_every_doubt_has_evidence_here_or_in_test_find():

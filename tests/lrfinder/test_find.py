@@ -627,6 +627,22 @@ def test_a_plateau_is_no_failure(monkeypatch, whole):
     assert not found.confirmation.passed
 
 
+def test_on_a_plateau_the_sweep_decides_and_a_chance_gain_confirms_nothing(monkeypatch):
+    """Every training moves the loss by next to nothing, some down: neither their order nor that they passed counts."""
+    tried = []
+
+    def score(self: Any, lr: float, steps: int, schedule: Any = None) -> float:
+        tried.append(steps)
+        return self.before * (1 + (1e-4 if len(tried) % 2 else -1e-4))
+
+    monkeypatch.setattr("lrfinder.probe.Prober.train", score)
+    found = found_in(make(), budget="standard")
+    assert "sweep to training" in found.factors
+    assert found.doubts.count(Doubt.PLATEAU) == 1
+    spend = split_budget("standard").held_to(PLAN["total_steps"])
+    assert tried[len(found.probes.runs) :][:1] == [spend.trial]  # a training at the answer itself
+
+
 def test_a_flat_sweep_gives_no_suggestion_but_the_curve():
     training = make()
     training.criterion = lambda output, target: (output * 0).mean() + 1.0

@@ -208,11 +208,15 @@ def test_a_set_is_extended_while_the_best_lies_at_an_end_and_so_often_at_most(of
     assert {run.steps for run in found} == {20}
 
 
-@SETS
-def test_a_set_whose_best_lies_inside_is_not_extended(offsets):
+@pytest.mark.parametrize(
+    ("offsets", "expected"),
+    [(CONSTANTS.fine_offsets, CONSTANTS.fine_offsets), (CONSTANTS.offsets, [*CONSTANTS.offsets, 0.0])],
+    ids=["large", "small"],
+)
+def test_a_set_is_not_extended_once_its_best_lies_inside(offsets, expected):
     with prober_of(make()) as prober:
         found = around(prober, lambda x: abs(x + 2.0 - offsets[1]), offsets)
-    assert [math.log10(run.lr) for run in found] == pytest.approx([-2.0 + offset for offset in offsets])
+    assert [math.log10(run.lr) for run in found] == pytest.approx([-2.0 + offset for offset in expected])
 
 
 @pytest.fixture(scope="module")
