@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from torch.nn.parameter import UninitializedParameter
 from hessian.batches import Batches, tensors_in
 from hessian.errors import BadArgument, BadType
 from hessian.groups import lr_ratios
-from hessian.snapshot import Snapshot, preserve, seed_everything
+from hessian.snapshot import Guard, Place, Snapshot, check_choices, seed_everything
 
 LossFn = Callable[[Any, Any], Tensor]
 
@@ -75,15 +75,16 @@ class Problem:
         if self.optimizer is None:
             raise BadType("optimizer is None, so there is no learning rate to find; pass the optimizer that will train the model.")
 
-    @contextmanager
-    def preserved(self, *more: Any) -> Iterator[Snapshot]:
-        """``preserve`` everything this problem can touch, with gradients on, whatever mode the caller is in."""
+    def preserved(self, *more: Any, keep: Sequence[Any] = (), snapshot: Place = "device") -> AbstractContextManager[Snapshot]:
+        """``preserve`` everything this problem can touch, with gradients on, whatever mode the caller is in.
+
+        Raises:
+            BadArgument, BadType: If ``keep`` or ``snapshot`` cannot be right; on entering, if the copy does not fit.
+        """
         optimizers = [] if self.optimizer is None else [self.optimizer]
-        with ExitStack() as stack:
-            contexts: list[AbstractContextManager[Any]] = [torch.inference_mode(False), torch.enable_grad()]
-            for context in contexts:
-                stack.enter_context(context)
-            yield stack.enter_context(preserve(*self.modules, *optimizers, self.batches.data, *more))
+        modes: list[AbstractContextManager[Any]] = [torch.inference_mode(False), torch.enable_grad()]
+        check_choices(keep, snapshot)
+        return Guard(self.modules, optimizers, [self.batches.data, *more], keep, snapshot, modes)
 
     def seed(self, seed: int) -> None:
         """Make what follows, data order included, a function of ``seed`` and the weights alone; inside ``preserved``."""

@@ -28,6 +28,7 @@ from hessian.precision import autocast_devices
 from hessian.problem import LossFn, Problem
 from hessian.results import EigenResult, StableLR
 from hessian.sharpest import sharpness_by_parameter
+from hessian.snapshot import Place
 from hessian.solvers.lanczos import lanczos
 from hessian.solvers.stopping import Stop
 
@@ -54,6 +55,8 @@ def stable_lr(
     along: Along = "hessian",
     graph_memory: int = GRAPH_MEMORY,
     device: torch.device | str | None = None,
+    keep: Sequence[Any] = (),
+    snapshot: Place = "device",
 ) -> StableLR:
     """Largest LR at which the optimizer does not diverge on the quadratic that the loss is at the current weights.
 
@@ -78,6 +81,8 @@ def stable_lr(
             every optimizer, also those whose step does not shrink with the gradient (Lion, Muon), and is an upper bound for others.
         graph_memory: Bytes of graphs to keep; batches beyond it are run again for every product.
         device: Where batches are moved; None leaves them.
+        keep: Whatever else your loss, hooks or optimizer change and must come back: EMA copies, schedulers, a ``GradScaler``, generators.
+        snapshot: Where the copy of what must come back lies: ``"device"`` beside the original, or ``"cpu"`` in the host's memory.
 
     Raises:
         ValueError, TypeError: If an argument cannot be right; nothing has moved yet.
@@ -86,10 +91,10 @@ def stable_lr(
     problem = Problem(model, optimizer, data, criterion, loss_fn=loss_fn, device=device)
     problem.require_optimizer()
     settings = CurvatureSettings(num_batches, tol, seed, max_hvps, method, along, graph_memory)
-    with problem.preserved() as snapshot:
+    with problem.preserved(keep=keep, snapshot=snapshot) as start:
         problem.seed(settings.seed)
         problem.check_first_loss()
-        snapshot.restore()
+        start.restore()
         return measure_limit(problem, settings)
 
 

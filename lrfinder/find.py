@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from hessian.checks import whole_number
 from hessian.errors import CurvatureError, NoSuggestionError
 from hessian.problem import LossFn, Problem
 from hessian.results import StableLR
-from hessian.snapshot import Snapshot
+from hessian.snapshot import Place, Snapshot
 from hessian.stable import CurvatureSettings, measure_limit
 from lrfinder.budget import Budget, split_budget
 from lrfinder.combine import FLAT, centre_of, fall, limit_doubts, suggest_lr
@@ -53,6 +53,8 @@ def find_lr(
     seed: int = 0,
     progress: bool | None = None,
     device: torch.device | str | None = None,
+    keep: Sequence[Any] = (),
+    snapshot: Place = "device",
 ) -> Suggestion:
     """The learning rate to train this model with, measured, and confirmed by a short training.
 
@@ -78,6 +80,8 @@ def find_lr(
         seed: Of every random generator; the same seed gives the same answer.
         progress: Show a bar on stderr; None shows one on a terminal.
         device: Where batches are moved; None leaves them.
+        keep: Whatever else your loss, hooks or optimizer change and must come back: EMA copies, schedulers, a ``GradScaler``, generators.
+        snapshot: Where the copy of what must come back lies: ``"device"`` beside the original, or ``"cpu"`` in the host's memory.
 
     Returns:
         The suggestion with its interval, the evidence and the doubts.
@@ -97,15 +101,15 @@ def find_lr(
     Ramp(start_lr, end_lr, 2)
     whole_number("seed", seed)
     spent, bar = Spent(forwards=1), Progress(progress)  # the first loss
-    with problem.preserved(*([] if held_out is None else [held_out.data])) as snapshot:
+    with problem.preserved(*([] if held_out is None else [held_out.data]), keep=keep, snapshot=snapshot) as start:
         problem.seed(seed)
         first = problem.check_first_loss()
         aside = set_aside(problem.batches, held_out, seed)
-        prober = Prober(problem, snapshot, aside, seed, bar, spent)  # bad val_data must not cost a sweep
-        curve = complete(two_speed_sweep(problem, snapshot, (start_lr, end_lr), spend, seed, bar, first, spent))
+        prober = Prober(problem, start, aside, seed, bar, spent)  # bad val_data must not cost a sweep
+        curve = complete(two_speed_sweep(problem, start, (start_lr, end_lr), spend, seed, bar, first, spent))
         with keeping(curve):
             probes = short_trainings(curve, prober, spend)
-            limit, reason = curvature_limit(problem, snapshot, spend, seed, spent) if curvature else (None, None)
+            limit, reason = curvature_limit(problem, start, spend, seed, spent) if curvature else (None, None)
             found = suggest_lr(curve, limit, probes=probes, total_steps=total_steps, schedule=schedule, no_limit=reason)
             return replace(confirm(found, prober, spend), gradients=round(spent.gradients, 1))
 

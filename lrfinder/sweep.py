@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +18,7 @@ from hessian.errors import BadArgument
 from hessian.groups import lr_ratios, set_lr
 from hessian.problem import LossFn, Problem
 from hessian.results import Floats
+from hessian.snapshot import Place
 from lrfinder.progress import Progress
 from lrfinder.ramp import Mode, Ramp
 from lrfinder.results import LRCurve
@@ -44,6 +45,8 @@ def range_test(
     seed: int = 0,
     progress: bool | None = None,
     device: torch.device | str | None = None,
+    keep: Sequence[Any] = (),
+    snapshot: Place = "device",
 ) -> LRCurve:
     """Train for ``num_iter`` steps at a rising learning rate, record the loss of every step, and put everything back.
 
@@ -64,6 +67,8 @@ def range_test(
         seed: Of every random generator, hence of the data order.
         progress: Show a bar on stderr; None shows one on a terminal.
         device: Where batches are moved; None leaves them.
+        keep: Whatever else your loss, hooks or optimizer change and must come back: EMA copies, schedulers, a ``GradScaler``, generators.
+        snapshot: Where the copy of what must come back lies: ``"device"`` beside the original, or ``"cpu"`` in the host's memory.
 
     Raises:
         ValueError, TypeError: If an argument cannot be right; nothing has moved yet.
@@ -72,10 +77,10 @@ def range_test(
     problem = Problem(model, optimizer, data, criterion, loss_fn=loss_fn, device=device)
     problem.require_optimizer()
     settings = SweepSettings(Ramp(start_lr, end_lr, num_iter, mode), stop_factor, smoothing, seed)
-    with problem.preserved() as snapshot:
+    with problem.preserved(keep=keep, snapshot=snapshot) as start:
         problem.seed(seed)
         first = problem.check_first_loss()
-        snapshot.restore()
+        start.restore()
         return sweep(problem, settings, first, Progress(progress))
 
 

@@ -9,7 +9,9 @@ import hashlib
 import pickle
 import random
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -179,6 +181,36 @@ def bits(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return "[" + ",".join(bits(entry) for entry in value) + "]"
     return repr(value)
+
+
+def described(value: Any, seen: set[int] | None = None) -> Any:
+    """Everything that hangs on a value, with values, identities and order; slots too. Other than in the packages, by plain recursion."""
+    seen = set() if seen is None else seen
+    if isinstance(value, (str, int, float, complex, bool, bytes, type(None), type)) or (callable(value) and not hasattr(value, "__dict__")):
+        return repr(value)
+    if id(value) in seen:
+        return id(value)
+    seen.add(id(value))
+    parts: list[Any] = [id(value), type(value).__name__]
+    if isinstance(value, Tensor):
+        place = value.data_ptr() if value.layout is torch.strided else None
+        grad = described(value.grad, seen) if value.is_leaf else None
+        parts += [bits(value), place, value.stride() if place else None, value.requires_grad, grad]
+    elif isinstance(value, np.ndarray):
+        parts += [value.shape, value.tobytes()]
+    elif isinstance(value, torch.Generator):
+        parts.append(bits(value.get_state()))
+    elif isinstance(value, (np.random.Generator, np.random.RandomState, random.Random)):
+        parts.append(hashlib.sha256(pickle.dumps(value)).hexdigest())
+    elif isinstance(value, Mapping):
+        parts += [[repr(key) if isinstance(key, str) else id(key), described(entry, seen)] for key, entry in value.items()]
+    elif isinstance(value, (list, tuple, set, frozenset, deque, bytearray)):
+        parts += [described(entry, seen) for entry in value]
+    names = [name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ()) if hasattr(value, name)]
+    parts += [(name, described(getattr(value, name), seen)) for name in names if name not in ("__dict__", "__weakref__")]
+    if not isinstance(value, (type, FunctionType)):
+        parts += [(name, described(entry, seen)) for name, entry in sorted(getattr(value, "__dict__", {}).items())]
+    return parts
 
 
 def fingerprint(model: nn.Module, optimizer: Any = None, loaders: Iterable[Any] = ()) -> dict[str, str]:

@@ -244,6 +244,15 @@ CASES = {
     "negative tolerance": (call("stable_lr", tol=-0.1), BadArgument, "tol=-0.1 is not a positive", "pass one"),
     "no tolerance": (call("stable_lr", tol=0.0), BadArgument, "tol=0 is not a positive", "pass one"),
     "one product": (call("stable_lr", max_hvps=1), BadArgument, "max_hvps=1 is too small", "at least 2"),
+    **{
+        f"{name} of {kind}": (call(name, **spoiled), exception, cause, cure)
+        for name in ("find_lr", "range_test", "stable_lr")
+        for kind, spoiled, exception, cause, cure in (
+            ("unknown snapshot", {"snapshot": "disk"}, BadArgument, "snapshot='disk' is unknown", "choose 'device' or 'cpu'"),
+            ("keep that is no list", {"keep": nn.ReLU()}, BadType, "keep is a ReLU, not a list", "pass keep=[...]"),
+        )
+    },
+    "unknown snapshot in preserve": (plain(lambda: hessian.preserve(snapshot="disk")), BadArgument, "snapshot='disk'", "choose 'device'"),
     "unknown rule": (plain(lambda: short_curve().suggest("best")), BadArgument, "rule 'best' is unknown", "choose one of"),
     "curve too short for a rule": (
         plain(lambda: short_curve().suggest("steepest")),

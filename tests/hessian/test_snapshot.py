@@ -11,123 +11,14 @@ import numpy as np
 import pytest
 import torch
 from oracles import assert_untouched, bits, differences, fingerprint
+from snapshot_cases import take_away
+from snapshot_trainings import OPTIMIZERS, Everything, Training, disturb_with
 from torch import nn
-from torch.optim import SGD, Adagrad, Adam, AdamW, NAdam, RMSprop
+from torch.optim import SGD
 from torch.utils.data import DataLoader, Dataset, RandomSampler, TensorDataset
 
-from hessian import preserve, snapshot
-from hessian.snapshot import Snapshot, seed_everything
-
-OPTIMIZERS = {
-    "sgd": lambda parameters: SGD(parameters, lr=0.1),
-    "sgd momentum": lambda parameters: SGD(parameters, lr=0.1, momentum=0.9),
-    "adam": lambda parameters: Adam(parameters, lr=0.01),
-    "adam tensor lr": lambda parameters: Adam(parameters, lr=torch.tensor(0.01)),
-    "adamw amsgrad": lambda parameters: AdamW(parameters, lr=0.01, amsgrad=True),
-    "rmsprop": lambda parameters: RMSprop(parameters, lr=0.01, momentum=0.9, centered=True),
-    "adagrad": lambda parameters: Adagrad(parameters, lr=0.01),
-    "nadam": lambda parameters: NAdam(parameters, lr=0.01),
-}
-
-
-class Everything(nn.Module):
-    """Every kind of thing that a forward pass may change."""
-
-    def __init__(self):
-        super().__init__()
-        self.first = nn.Linear(3, 4)
-        self.layers = nn.Sequential(nn.BatchNorm1d(4), nn.ReLU(), nn.Dropout(0.3), nn.Linear(4, 2))
-        self.register_buffer("mean", torch.zeros(4))  # assigned anew
-        self.register_buffer("total", torch.zeros(4), persistent=False)  # changed in place
-        self.calls = 0
-        self.recent = torch.zeros(4)
-        self.last = None
-        self.hidden = (torch.zeros(4), torch.zeros(4))
-
-    def forward(self, inputs):
-        inner = self.first(inputs + float(np.random.normal()) * random.random())
-        self.calls += 1
-        self.mean = 0.9 * self.mean + 0.1 * inner.detach().mean(0)
-        self.total.add_(inner.detach().sum(0))
-        self.recent.mul_(0.5).add_(inner.detach()[0])
-        self.last = inner.detach()
-        self.hidden = (self.hidden[1] + 1, self.hidden[0] + 1)
-        self.appears_later = True
-        return self.layers(inner)
-
-
-class Training:
-    """A model, its optimizer and its loader, from fixed seeds."""
-
-    def __init__(self, make=OPTIMIZERS["adam"], used=True):
-        seed_everything(0)
-        self.model = Everything()
-        self.optimizer = make(self.model.parameters())
-        data = TensorDataset(torch.randn(24, 3), torch.randint(2, (24,)))
-        sampler = RandomSampler(data, generator=torch.Generator().manual_seed(1))
-        self.loader = DataLoader(data, batch_size=4, sampler=sampler, generator=torch.Generator().manual_seed(2))
-        if used:
-            self.train(3)
-            self.backward(next(iter(self.loader)))  # gradients that wait for a step
-            self.model.first.bias.grad = None
-            self.model.layers[0].eval()
-            self.model.layers[3].bias.requires_grad_(False)
-
-    def backward(self, batch):
-        loss = nn.functional.cross_entropy(self.model(batch[0]), batch[1])
-        loss.backward()
-        return loss.item()
-
-    def train(self, steps):
-        losses = []
-        while len(losses) < steps:
-            for batch in self.loader:
-                self.optimizer.zero_grad()
-                losses.append(self.backward(batch))
-                self.optimizer.step()
-                if len(losses) == steps:
-                    break
-        return losses
-
-    def disturb(self):
-        """Whatever a measurement, or the user's code in it, could do."""
-        self.train(2)
-        self.model.layers[3].bias.requires_grad_(True)
-        self.model.first.weight.requires_grad_(False)
-        self.model.train()
-        self.model.layers[2].eval()
-        self.train(3)
-        with torch.no_grad():
-            self.model.first.weight.data = torch.zeros(4, 3)
-            self.model.layers[3].weight.mul_(2)
-        self.model.first.bias = nn.Parameter(torch.ones(4))
-        self.model.layers[0].running_mean = torch.ones(4)
-        self.model.extra = nn.Linear(1, 1)
-        self.model.layers.append(nn.Identity())
-        self.optimizer.param_groups[0]["lr"] = 7.0
-        self.optimizer.param_groups[0]["initial_lr"] = 7.0
-        del self.optimizer.param_groups[0]["weight_decay" if "weight_decay" in self.optimizer.param_groups[0] else "maximize"]
-        self.optimizer.add_param_group({"params": list(self.model.extra.parameters()), "lr": 1.0})
-        self.optimizer.param_groups[0]["params"].reverse()
-        self.optimizer.notes = "added"
-
-    def fingerprint(self):
-        return fingerprint(self.model, self.optimizer, [self.loader])
-
-    def preserved(self):
-        return preserve(self.model, self.optimizer, self.loader)
-
-    def values(self):
-        """What further training depends on, without identities."""
-        state = [self.optimizer.state[parameter] for parameter in self.model.parameters() if parameter in self.optimizer.state]
-        return bits([dict(self.model.named_parameters()), dict(self.model.named_buffers()), state])
-
-
-def disturb_with(training, part):
-    """``part`` is called while the rest is being restored."""
-    with training.preserved() as kept:
-        kept._restores.insert(2, part)
-        training.disturb()
+from hessian import preserve
+from hessian.snapshot import Snapshot, randomness, seed_everything
 
 
 def interrupted(interruption):
@@ -192,28 +83,25 @@ def test_every_attempt_after_restore_is_the_same():
 
 SPOILED = {
     "keep_tensors": "parameter layers.3.weight",
+    "keep_stretch": "parameter layers.3.weight",
+    "keep_home": "parameter first.weight",
     "keep_flags": "gradient first.weight",
-    "keep_module": "buffer layers.0.running_mean",
-    "keep_attributes": "module ",
-    "keep_optimizer": "group 0",
-    "keep_mapping": "group 0 lr",
+    "keep_container": "buffer layers.0.running_mean",
+    "keep_dict": "group 0 lr",
+    "keep_sequence": "group 0 members",
     "keep_random_state": "torch generator",
-    "keep_loader": "loader 0 sampler generator",
+    "keep_generator": "loader 0 sampler generator",
 }
 
 
 @pytest.mark.parametrize(("function", "name"), SPOILED.items(), ids=SPOILED)
 def test_a_spoiled_part_is_seen(function, name, monkeypatch):
-    monkeypatch.setattr(snapshot, function, lambda *args, **kwargs: lambda: None)
+    take_away(monkeypatch, function)
     training = Training()
     before = training.fingerprint()
     with training.preserved():
         training.disturb()
     assert name in differences(before, training.fingerprint())
-
-
-def test_every_part_is_among_the_spoiled():
-    assert set(SPOILED) == {name for name in vars(snapshot) if name.startswith("keep_")}
 
 
 @pytest.mark.parametrize("name", ["torch generator", "numpy generator", "python generator", "loader 0 loader generator"])
@@ -330,7 +218,7 @@ def test_the_generators_of_every_accelerator_come_back(monkeypatch):
             self.states = states
 
     accelerator = Accelerator()
-    monkeypatch.setattr(snapshot, "accelerator_module", lambda: accelerator)
+    monkeypatch.setattr(randomness, "accelerator_module", lambda: accelerator)
     with preserve():
         accelerator.states = (3, 4)
     assert accelerator.states == (1, 2)
@@ -367,13 +255,29 @@ def test_it_works_in_inference_mode():
 
 
 def test_a_snapshot_that_cannot_be_made_changes_nothing():
+    class Torn:
+        def __iter__(self):
+            return iter(())
+
+        def state_dict(self):
+            raise OSError("no state to be had")
+
+        load_state_dict = state_dict
+
     training = Training()
-    training.optimizer.state[training.model.first.weight]["lock"] = threading.Lock()  # cannot be copied
-    training.loader.dataset.tensors[0].requires_grad_(False)
-    gradient = training.model.first.weight.grad
-    with pytest.raises(TypeError, match="cannot pickle"), training.preserved():
+    before, handler = training.fingerprint(), signal.getsignal(signal.SIGINT)
+    with pytest.raises(OSError, match="no state"), preserve(training.model, training.optimizer, training.loader, Torn()):
         pytest.fail("the block must not run")
-    assert training.model.first.weight.grad is gradient
+    assert_untouched(before, training.fingerprint())
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_what_cannot_be_copied_stays_in_the_optimizers_state_as_it_is():
+    training = Training()
+    lock = training.optimizer.state[training.model.first.weight]["lock"] = threading.Lock()
+    with training.preserved():
+        training.optimizer.state.clear()
+    assert training.optimizer.state[training.model.first.weight]["lock"] is lock
 
 
 def test_a_part_that_fails_does_not_keep_the_others():
@@ -388,61 +292,7 @@ def test_a_part_that_fails_does_not_keep_the_others():
     assert_untouched(before, training.fingerprint())
 
 
-# Ctrl-C -------------------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def raising():
-    """The usual handler: a shell that starts the tests in the background has Ctrl-C ignored."""
-    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, handler)
-
-
-def press_ctrl_c():
-    signal.raise_signal(signal.SIGINT)  # not os.kill: another thread may receive that, a moment later
-
-
-@pytest.mark.usefixtures("raising")
-def test_ctrl_c_waits_until_everything_is_restored():
-    training = Training()
-    before = training.fingerprint()
-    handler = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt):
-        disturb_with(training, press_ctrl_c)
-    assert_untouched(before, training.fingerprint())
-    assert signal.getsignal(signal.SIGINT) is handler
-
-
-@pytest.mark.usefixtures("raising")
-def test_ctrl_c_would_leave_half_a_model_without_that(monkeypatch):
-    monkeypatch.setattr(snapshot, "uninterrupted", nullcontext)
-    training = Training()
-    before = training.fingerprint()
-    with pytest.raises(KeyboardInterrupt):
-        disturb_with(training, press_ctrl_c)
-    assert differences(before, training.fingerprint())
-
-
-def test_ctrl_c_goes_to_the_users_own_handler():
-    training = Training()
-    before = training.fingerprint()
-    caught = []
-    handler = signal.signal(signal.SIGINT, lambda number, frame: caught.append(differences(before, training.fingerprint())))
-    try:
-        disturb_with(training, press_ctrl_c)
-    finally:
-        signal.signal(signal.SIGINT, handler)
-    assert caught == [[]]  # called once, when all was back
-
-
-@pytest.mark.usefixtures("raising")
-def test_ctrl_c_while_restoring_after_an_error_is_not_lost():
-    training = Training()
-    training.disturb = lambda: [].pop()
-    with pytest.raises(KeyboardInterrupt) as caught:
-        disturb_with(training, press_ctrl_c)
-    assert isinstance(caught.value.__context__, IndexError)
+# Threads, and loaders with live workers -----------------------------------------------------------------------------------------
 
 
 def test_it_works_outside_the_main_thread():
@@ -462,9 +312,6 @@ def test_it_works_outside_the_main_thread():
     thread.join()
     assert failures == []
     assert_untouched(before, training.fingerprint())
-
-
-# Loaders with live workers ------------------------------------------------------------------------------------------------------
 
 
 class Noisy(Dataset):

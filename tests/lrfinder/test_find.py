@@ -388,14 +388,18 @@ class Numbered:
     """Batches in order that note which of them are read."""
 
     def __init__(self, batches: list[Any]) -> None:
-        self.batches, self.read = batches, []
+        self.batches, self.note = batches, [].append  # to a list that is no attribute: preserve would put that back
+
+    @property
+    def read(self) -> list[int]:
+        return self.note.__self__
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def __iter__(self) -> Any:
         for index, batch in enumerate(self.batches):
-            self.read.append(index)
+            self.note(index)
             yield batch
 
 

@@ -211,13 +211,13 @@ def test_losses_below_zero_are_corrected_by_differences():
 
 
 class Reordered:
-    """Batches that come in another order each pass, by a generator that nobody can seed."""
-
-    def __init__(self) -> None:
-        self.generator = np.random.default_rng(0)
+    """Batches that come in another order each pass, by a generator that nobody can seed, nor find to put it back."""
 
     def __iter__(self) -> Iterator[Tensor]:
-        return iter(torch.tensor([cost]) for cost in self.generator.permutation(np.geomspace(1, 10, COUNT)))
+        return iter(torch.tensor([cost]) for cost in SHUFFLER.permutation(np.geomspace(1, 10, COUNT)))
+
+
+SHUFFLER = np.random.default_rng(0)
 
 
 def test_data_in_another_order_each_time_are_not_corrected():

@@ -1,0 +1,146 @@
+"""Lists, dictionaries and the like, attributes, arrays: the same objects with the same contents."""
+
+from __future__ import annotations
+
+from array import array
+from collections import OrderedDict, deque
+from collections.abc import Iterator
+from operator import is_
+from typing import Any
+
+import numpy as np
+from torch import nn
+from torch.jit import ScriptModule
+from torch.nn.utils.parametrize import is_parametrized
+
+from hessian.snapshot.keeping import Restore
+
+SEQUENCES = (list, deque, bytearray, array)
+CONTAINERS = (*SEQUENCES, dict, set)
+ABSENT = object()
+
+
+def keep_container(container: Any) -> Restore:
+    """Which objects a container holds, in order. Methods are those of the built-in class: subclasses may forbid or log theirs."""
+    if isinstance(container, dict):
+        return keep_dict(container)
+    return keep_set(container) if isinstance(container, set) else keep_sequence(container)
+
+
+def keep_dict(container: dict[Any, Any]) -> Restore:
+    """Keys, values and their order; entries that did not change are not written."""
+    kind: Any = OrderedDict if isinstance(container, OrderedDict) else dict
+    kept = list(kind.items(container))
+
+    def restore() -> None:
+        now = list(kind.items(container))
+        if len(now) == len(kept) and all(a is c and b is d for (a, b), (c, d) in zip(now, kept, strict=True)):
+            return
+        kind.clear(container)
+        for key, value in kept:
+            kind.__setitem__(container, key, value)
+
+    return restore
+
+
+def keep_set(container: set[Any]) -> Restore:
+    """The members."""
+    kept = set(container)
+
+    def restore() -> None:
+        if container == kept:
+            return
+        set.clear(container)
+        set.update(container, kept)
+
+    return restore
+
+
+def keep_sequence(container: Any) -> Restore:
+    """The items in order."""
+    kept = list(container)
+
+    def restore() -> None:
+        if len(container) == len(kept) and all(map(is_, container, kept)):
+            return
+        if isinstance(container, deque):
+            deque.clear(container)
+            deque.extend(container, kept)
+        else:
+            kind: Any = next(kind for kind in SEQUENCES if isinstance(container, kind))
+            kind.__setitem__(container, slice(None), kind(container.typecode, kept) if kind is array else kept)
+
+    return restore
+
+
+def slots_of(thing: Any) -> Iterator[str]:
+    """Names of attributes that stand outside of ``vars``."""
+    for kind in type(thing).__mro__:
+        names = vars(kind).get("__slots__", ())
+        for name in (names,) if isinstance(names, str) else names:
+            yield f"_{kind.__name__.lstrip('_')}{name}" if name.startswith("__") and not name.endswith("__") else name
+
+
+def attributes_of(thing: Any) -> dict[str, Any]:
+    """The values of the slots; ``vars`` is a dictionary like any other."""
+    names = [name for name in slots_of(thing) if name not in ("__dict__", "__weakref__")]
+    return {name: getattr(thing, name) for name in names if hasattr(thing, name)}
+
+
+def keep_slots(thing: Any) -> Restore:
+    """Which objects the slots hold."""
+    kept = {name: ABSENT for name in slots_of(thing) if name not in ("__dict__", "__weakref__")} | attributes_of(thing)
+
+    def restore() -> None:
+        for name, value in kept.items():
+            now = getattr(thing, name, ABSENT)
+            if value is ABSENT and now is not ABSENT:
+                object.__delattr__(thing, name)
+            elif now is not value:
+                object.__setattr__(thing, name, value)
+
+    return restore
+
+
+def keep_module(module: nn.Module) -> Restore:
+    """What a module has beside its attributes: its class, which a parametrization replaces, and the flag of a ``ScriptModule``."""
+    kind, scripted = type(module), isinstance(module, ScriptModule)
+    training: Any = getattr(module, "training", None)  # a frozen one has none
+
+    properties = own_properties(kind) if is_parametrized(module) else None  # a class of its own, which changes with it
+
+    def restore() -> None:
+        if type(module) is not kind:
+            module.__class__ = kind
+        if properties is not None:
+            restore_properties(kind, properties)
+        if scripted and getattr(module, "training", None) != training:
+            module.training = training  # lies in C++, not in vars(module)
+
+    return restore
+
+
+def own_properties(kind: type) -> dict[str, property]:
+    """The properties that a class itself defines."""
+    return {name: value for name, value in vars(kind).items() if isinstance(value, property)}
+
+
+def restore_properties(kind: type, properties: dict[str, property]) -> None:
+    """The same properties again."""
+    for name in own_properties(kind).keys() - properties.keys():
+        delattr(kind, name)
+    for name, value in properties.items():
+        setattr(kind, name, value)
+
+
+def keep_array(values: np.ndarray[Any, Any]) -> Restore:
+    """The values and shape of a NumPy array that can be written to."""
+    kept, shape = values.copy(), values.shape
+
+    def restore() -> None:
+        if values.shape != shape:
+            values.resize(shape, refcheck=False)
+        values.flags.writeable = True
+        values[...] = kept
+
+    return restore

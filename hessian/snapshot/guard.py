@@ -1,0 +1,193 @@
+"""``preserve`` itself: the snapshot, and the block that it guards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from types import FunctionType, TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hessian.errors import BadArgument, BadType
+from hessian.snapshot.containers import keep_array, keep_container, keep_module, keep_slots
+from hessian.snapshot.keeping import Place, Restore, restore_all
+from hessian.snapshot.loaders import keep_loader
+from hessian.snapshot.memory import check_fits
+from hessian.snapshot.randomness import keep_generator, keep_random_state
+from hessian.snapshot.reach import Reached
+from hessian.snapshot.settings import keep_settings
+from hessian.snapshot.signals import Doorkeeper, uninterrupted
+from hessian.snapshot.tensors import CPU, keep_flags, keep_hooks, keep_tensors, needed_bytes
+
+
+class Snapshot:
+    """The state at the time of its making, which changes nothing; ``restore`` returns to it, as often as wanted."""
+
+    def __init__(
+        self,
+        modules: Iterable[nn.Module],
+        optimizers: Iterable[Any],
+        data: Iterable[Any],
+        keep: Iterable[Any] = (),
+        place: Place = "device",
+    ) -> None:
+        reached = Reached()
+        for loader in data:
+            reached.add_loader(loader)  # first, so that nobody else copies the data
+        reached.follow((*modules, *optimizers, *keep))
+        self._leaves = [tensor for tensor in reached.tensors if tensor.is_leaf]  # others have no gradient of their own
+        self._pools = [loader for loader in reached.loaders if getattr(loader, "_iterator", None) is not None and is_loader(loader)]
+        check_fits(bytes_of(reached, place))
+        self._restores: list[Restore] = [*kept_things(reached), *kept_values(reached, self._leaves, place)]
+        self._settings = keep_settings()
+
+    def restore(self) -> None:
+        """Return to the start of the block, to go on from there. Not so the process's settings: ``no_grad`` may be around the call."""
+        with uninterrupted():
+            try:
+                restore_all(self._restores)
+            finally:
+                self.set_aside()
+
+    def set_aside(self) -> None:
+        """Take away what costs less to hide than to copy: gradients, and a loader's live workers. ``put_back`` returns them."""
+        for tensor in self._leaves:
+            if tensor.grad is not None:
+                tensor.grad = None
+        for loader in self._pools:
+            loader._iterator = None
+
+    def put_back(self) -> None:
+        """Put everything back. A part that fails does not keep the others from coming back; its error is raised at the end."""
+        with uninterrupted():
+            restore_all([*self._restores, self._settings])
+
+
+def is_loader(loader: Any) -> bool:
+    """Whether torch's ``DataLoader`` stands behind it, whose ``_iterator`` holds the workers that live on between epochs."""
+    return isinstance(loader, torch.utils.data.DataLoader)
+
+
+def kept_things(reached: Reached) -> list[Restore]:
+    """What is where. Before values, which belong to the tensors that are there then; loaders first, as theirs runs foreign code."""
+    return [
+        *(keep_loader(loader) for loader in reached.loaders),
+        *(keep_module(module) for module in reached.modules),
+        *(keep_container(container) for container in reached.containers),
+        *(keep_slots(thing) for thing in reached.slotted),
+    ]
+
+
+def kept_values(reached: Reached, leaves: Iterable[Tensor], place: Place) -> list[Restore]:
+    """What it is worth. Random states last: restoring must not draw."""
+    return [
+        keep_tensors(reached.tensors, place),
+        *(keep_flags(tensor) for tensor in leaves),
+        *(keep_hooks(tensor) for tensor in reached.tensors),
+        *(keep_array(array) for array in reached.arrays),
+        *(keep_generator(generator) for generator in reached.generators),
+        keep_random_state(),
+    ]
+
+
+def bytes_of(reached: Reached, place: Place) -> dict[torch.device, int]:
+    """What the copies take, on each device."""
+    needed = needed_bytes(reached.tensors, place)
+    needed[CPU] = needed.get(CPU, 0) + sum(array.nbytes for array in reached.arrays)
+    return needed
+
+
+class Guard(AbstractContextManager[Snapshot]):
+    """A block that leaves no trace. A class, not a generator: an interrupt could come between a generator and its caller.
+
+    Args:
+        modules, optimizers, data, keep, place: As for ``Snapshot``.
+        modes: Contexts to enter first and to leave last.
+    """
+
+    def __init__(
+        self,
+        modules: Sequence[nn.Module],
+        optimizers: Sequence[Any],
+        data: Sequence[Any],
+        keep: Sequence[Any] = (),
+        place: Place = "device",
+        modes: Sequence[AbstractContextManager[Any]] = (),
+    ) -> None:
+        self._arguments = (modules, optimizers, data, keep, place)
+        self._modes = modes
+        self._stack = ExitStack()
+        self._snapshot: Snapshot | None = None
+        self._door = Doorkeeper(self, Guard.__enter__.__code__, Guard.__exit__.__code__)
+
+    def __enter__(self) -> Snapshot:
+        try:
+            self._door.begin()
+            for mode in self._modes:
+                self._stack.enter_context(mode)
+            self._snapshot = Snapshot(*self._arguments)
+            self._snapshot.set_aside()
+            self._door.deliver()
+        except BaseException:
+            self._leave()
+            raise
+        return self._snapshot
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
+        try:
+            if self._snapshot is not None:
+                self._snapshot.put_back()
+        finally:
+            try:
+                self._stack.close()
+            finally:
+                self._door.end()
+
+
+def check_choices(keep: Any, place: Any) -> None:
+    """Refuse what cannot be kept, or kept there."""
+    if not isinstance(keep, (list, tuple)):
+        raise BadType(f"keep is a {type(keep).__name__}, not a list; pass keep=[...] with the objects that must come back.")
+    if place not in ("device", "cpu"):
+        raise BadArgument(f"snapshot={place!r} is unknown; choose 'device' or 'cpu'.")
+
+
+def preserve(*objects: Any, keep: Sequence[Any] = (), snapshot: Place = "device") -> AbstractContextManager[Snapshot]:
+    """Everything inside ``with preserve(model, optimizer, loader):`` leaves no trace on them, nor on the random generators.
+
+    Restored in place (same objects, same storage): parameters, buffers (also non-persistent), other attributes of modules and what
+    lists, dictionaries, sets, arrays and tensors in them hold, hooks, gradients, ``requires_grad``, train/eval flags, optimizer state
+    (state created inside is gone again), param groups, a loader's attributes, samplers and generators; of any other object its
+    attributes; the global generators of torch (every accelerator), NumPy and Python, torch's global modes, warning filters and the
+    working directory. Inside, the gradients are None at first. Memory: one copy of parameters, buffers and optimizer state.
+
+    Args:
+        objects: Modules, optimizers (anything with ``param_groups``), loaders, and any other objects (schedulers, a ``GradScaler``,
+            generators), in any order.
+        keep: More of the last kind: lists and functions among ``objects`` are taken for data, which are not copied; these are.
+        snapshot: Where the copy lies: ``"device"`` beside the original, or ``"cpu"`` in the host's memory.
+
+    Returns:
+        A context whose value is the ``Snapshot``; its ``restore()`` returns to the start in between.
+
+    Raises:
+        BadArgument, BadType: If the copy does not fit into the free memory (on entering, before anything moves), or an argument
+            cannot be right.
+    """
+    check_choices(keep, snapshot)
+    modules = [item for item in objects if isinstance(item, nn.Module)]
+    optimizers = [item for item in objects if hasattr(item, "param_groups")]
+    others = [item for item in objects if not isinstance(item, nn.Module) and not hasattr(item, "param_groups")]
+    data = [item for item in others if is_data(item)]
+    more = [item for item in others if not is_data(item)]
+    return Guard(modules, optimizers, data, [*more, *keep], snapshot)
+
+
+def is_data(item: Any) -> bool:
+    """Whether it gives batches, as far as one can tell."""
+    return isinstance(item, FunctionType) or (hasattr(item, "__iter__") and not isinstance(item, (Mapping, Tensor)))

@@ -1,0 +1,150 @@
+"""What hangs on the objects handed over: found by following attributes and containers, everything once.
+
+Followed are modules, optimizers, schedulers and gradient scalers wherever they turn up, plain records, and any other object that was
+handed over itself or is the state of an optimizer. Other objects are left alone: a logger or a trainer that some attribute leads to
+is not ours to turn back, and a data set is too large to copy.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import is_dataclass
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
+from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.optimizer import Optimizer
+from torch.utils.data import DataLoader
+
+from hessian.snapshot.containers import CONTAINERS, attributes_of
+from hessian.snapshot.randomness import GENERATORS, samplers_of
+from hessian.snapshot.tensors import HOOKS
+
+PLAIN = (*CONTAINERS, OrderedDict, defaultdict, Counter)  # their attributes, if any, are nobody's
+FAMILIES = (Optimizer, LRScheduler, GradScaler, SimpleNamespace)
+CODE = (type, FunctionType, BuiltinFunctionType, MethodType, ModuleType)
+
+
+class Reached:
+    """Everything found, by kind, each once."""
+
+    def __init__(self) -> None:
+        self.tensors: list[Tensor] = []
+        self.containers: list[Any] = []
+        self.slotted: list[Any] = []
+        self.modules: list[nn.Module] = []
+        self.arrays: list[np.ndarray[Any, Any]] = []
+        self.generators: list[Any] = []
+        self.loaders: list[Any] = []
+        self._kept: dict[int, Any] = {}
+        self._seen: dict[tuple[int, bool], Any] = {}  # holds the objects, so that no other gets their id
+
+    def follow(self, roots: Iterable[Any]) -> None:
+        """Add what the roots lead to. A list of things to do, not recursion: nesting may be deep."""
+        waiting = [(root, True) for root in roots]
+        while waiting:
+            value, handed = waiting.pop()
+            if (id(value), handed) not in self._seen:
+                self._seen[id(value), handed] = value
+                waiting += self._take(value, handed)
+
+    def leave_out(self, value: Any) -> None:
+        """Never follow this object."""
+        self._seen[id(value), True] = self._seen[id(value), False] = value
+
+    def _take(self, value: Any, handed: bool) -> Iterable[tuple[Any, bool]]:
+        """Note the value under its kind; what it leads to, and whether that counts as handed over."""
+        if isinstance(value, Tensor):
+            self._note(self.tensors, value)
+            return [(thing, False) for thing in (vars(value), *(getattr(value, name) for name in HOOKS))]
+        if isinstance(value, CONTAINERS):
+            self._note(self.containers, value)
+            plain = type(value) in PLAIN
+            return [*contents_of(value, handed), *(() if plain else self._attributes(value))]
+        if isinstance(value, (tuple, frozenset)):
+            return [(part, handed) for part in value]
+        return self._take_other(value, handed)
+
+    def _take_other(self, value: Any, handed: bool) -> Iterable[tuple[Any, bool]]:
+        if isinstance(value, np.ndarray):
+            if value.flags.writeable:
+                self._note(self.arrays, value)
+            return []
+        if isinstance(value, GENERATORS):
+            self._note(self.generators, value)
+            return []
+        if isinstance(value, DataLoader):
+            self.add_loader(value)
+            return []
+        if isinstance(value, nn.Module):
+            self._note(self.modules, value)
+            members = (*value.parameters(recurse=False), *value.buffers(recurse=False), *value.children())  # elsewhere in a ScriptModule
+            return [*((member, False) for member in members), *self._attributes(value)]
+        return [*optimizer_parts(value), *self._attributes(value)] if is_followed(value, handed) else []
+
+    def _attributes(self, value: Any) -> Iterator[tuple[Any, bool]]:
+        if hasattr(value, "__dict__"):
+            yield vars(value), False
+        slots = attributes_of(value)
+        if slots:
+            self._note(self.slotted, value)
+            yield from ((attribute, False) for attribute in slots.values())
+
+    def _note(self, kind: list[Any], value: Any) -> None:
+        if id(value) not in self._kept:
+            self._kept[id(value)] = value
+            kind.append(value)
+
+    def add_loader(self, loader: Any) -> None:
+        """Batches, or what gives them: itself and its samplers, but not the data."""
+        if id(loader) in self._kept:
+            return
+        self._note(self.loaders, loader)
+        self.leave_out(loader)
+        samplers = samplers_of(loader)
+        for owner in (loader, *samplers):
+            for name in ("dataset", "data_source"):
+                if getattr(owner, name, None) is not None:
+                    self.leave_out(getattr(owner, name))
+        self.follow(samplers)
+        self._add_contents(vars(loader) if hasattr(loader, "__dict__") and not isinstance(loader, CODE) else {})
+        if isinstance(loader, CONTAINERS):
+            self.containers.append(loader)
+
+    def _add_contents(self, attributes: dict[str, Any]) -> None:
+        """Attributes of a loader by reference: what its lists hold may be the data."""
+        self._note(self.containers, attributes)
+        for value in attributes.values():
+            if isinstance(value, CONTAINERS) and (id(value), False) not in self._seen:
+                self._note(self.containers, value)
+            elif isinstance(value, GENERATORS):
+                self._note(self.generators, value)
+
+
+def contents_of(container: Any, handed: bool) -> Iterator[tuple[Any, bool]]:
+    """What a container holds; the values of a dictionary."""
+    if not isinstance(container, bytearray):
+        yield from ((part, handed) for part in (dict.values(container) if isinstance(container, dict) else container))
+
+
+def is_followed(value: Any, handed: bool) -> bool:
+    """Whether the attributes of an object count as ours."""
+    if isinstance(value, CODE):
+        return False
+    return handed or isinstance(value, FAMILIES) or is_optimizer(value) or is_dataclass(value)
+
+
+def is_optimizer(value: Any) -> bool:
+    """Whether it has param groups, without asking objects that make up attributes when asked."""
+    return hasattr(type(value), "param_groups") or "param_groups" in getattr(value, "__dict__", ())
+
+
+def optimizer_parts(value: Any) -> Iterator[tuple[Any, bool]]:
+    """An optimizer's state and groups, which a wrapper may hold elsewhere than in its attributes."""
+    if is_optimizer(value):
+        yield value.param_groups, False
+        yield getattr(value, "state", None), True
