@@ -134,12 +134,20 @@ def find(target: str, pairs: tuple[str, ...], quiet: bool, outputs: tuple[str, .
 def range_test(target: str, pairs: tuple[str, ...], quiet: bool, outputs: tuple[str, ...], rule: str, **options: Any) -> None:
     """Record loss against learning rate, with what the published rules say."""
     factory = factory_of(target)
-    from lrfinder.find import complete
     from lrfinder.rules import find_rule
 
     find_rule(rule)  # after the user's module, which may register it; before the sweep
     curve = complete(measure("range_test", factory, pairs, options))
     show(curve, quiet, outputs, number=lambda: curve.suggest(rule))
+
+
+def complete(curve: lrfinder.LRCurve) -> lrfinder.LRCurve:
+    """The curve, unless the user stopped it: an answer must not follow a Ctrl-C as if nothing had happened."""
+    if curve.status == "interrupted":
+        stop = KeyboardInterrupt()
+        stop.curve = curve  # type: ignore[attr-defined]
+        raise stop
+    return curve
 
 
 @cli.command("stable-lr")

@@ -28,7 +28,7 @@ from lrfinder.ramp import Ramp
 from lrfinder.results import Confirmation, LRCurve, Probes, Schedule, Suggestion
 from lrfinder.search import two_speed_sweep
 from lrfinder.setaside import set_aside
-from lrfinder.sweep import attach, keeping
+from lrfinder.sweep import Recorded
 
 PATIENCE = 4  # times the length of the training at the answer, before a lower one is tried
 RETRIES = 4  # each a third of the LR before: two decades in all
@@ -101,17 +101,17 @@ def find_lr(
     Ramp(start_lr, end_lr, 2)
     whole_number("seed", seed)
     spent, bar = Spent(forwards=1), Progress(progress)  # the first loss
-    with problem.preserved(*([] if held_out is None else [held_out.data]), keep=keep, snapshot=snapshot) as start:
+    recorded, extra = Recorded(), [] if held_out is None else [held_out.data]
+    with recorded.carried(), problem.preserved(*extra, keep=keep, snapshot=snapshot) as start:
         problem.seed(seed)
         first = problem.check_first_loss()
         aside = set_aside(problem.batches, held_out, seed)
         prober = Prober(problem, start, aside, seed, bar, spent)  # bad val_data must not cost a sweep
-        curve = complete(two_speed_sweep(problem, start, (start_lr, end_lr), spend, seed, bar, first, spent))
-        with keeping(curve):
-            probes = short_trainings(curve, prober, spend)
-            limit, reason = curvature_limit(problem, start, spend, seed, spent) if curvature else (None, None)
-            found = suggest_lr(curve, limit, probes=probes, total_steps=total_steps, schedule=schedule, no_limit=reason)
-            return replace(confirm(found, prober, spend), gradients=round(spent.gradients, 1))
+        curve = two_speed_sweep(problem, start, (start_lr, end_lr), spend, seed, bar, first, spent, recorded)
+        probes = short_trainings(curve, prober, spend)
+        limit, reason = curvature_limit(problem, start, spend, seed, spent) if curvature else (None, None)
+        found = suggest_lr(curve, limit, probes=probes, total_steps=total_steps, schedule=schedule, no_limit=reason)
+        return replace(confirm(found, prober, spend), gradients=round(spent.gradients, 1))
 
 
 def short_trainings(curve: LRCurve, prober: Prober, spend: Budget) -> Probes | None:
@@ -120,15 +120,6 @@ def short_trainings(curve: LRCurve, prober: Prober, spend: Budget) -> Probes | N
         return None
     places = CONSTANTS.fine_offsets if spend.large else CONSTANTS.offsets
     return prober.summary(prober.around(centre_of(curve)[0], places, spend.length))
-
-
-def complete(curve: LRCurve) -> LRCurve:
-    """The curve, unless the user stopped it: an answer must not follow a Ctrl-C as if nothing had happened."""
-    if curve.status == "interrupted":
-        stop = KeyboardInterrupt()
-        attach(stop, curve)
-        raise stop
-    return curve
 
 
 def curvature_limit(problem: Problem, snapshot: Snapshot, spend: Budget, seed: int, spent: Spent) -> tuple[StableLR | None, str | None]:

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 Status = Literal["completed", "diverged", "nonfinite", "data_ended", "interrupted"]
 Schedule = Literal["constant", "onecycle", "cosine", "linear"]
 LEAST_POINTS = 10
+CURES = {
+    "data_ended": "give more batches, as data that can be read more than once",
+    "nonfinite": "check the data and the loss for NaN and overflow, or lower start_lr",
+}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -145,8 +149,7 @@ class LRCurve(Result):
             NoSuggestionError: If fewer than ten finite points were recorded.
         """
         if self.clean < LEAST_POINTS:
-            ended = self.status == "data_ended"
-            cure = "give more batches, as data that can be read more than once" if ended else "lower start_lr, or raise num_iter"
+            cure = CURES.get(self.status, "lower start_lr, or use more steps")
             raise NoSuggestionError(
                 f"the curve has only {self.clean} finite points (status {self.status}), too few to judge; "
                 f"record at least {LEAST_POINTS}: {cure}.",

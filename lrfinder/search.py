@@ -18,15 +18,23 @@ from lrfinder.constants import CONSTANTS
 from lrfinder.cost import Spent
 from lrfinder.progress import Progress
 from lrfinder.ramp import Ramp
-from lrfinder.results import LRCurve
+from lrfinder.results import LEAST_POINTS, LRCurve
 from lrfinder.smoothing import clean_length
-from lrfinder.sweep import SweepSettings, keeping, sweep
+from lrfinder.sweep import Recorded, SweepSettings, sweep
 
 FEWEST = 10  # points of a sweep
 
 
 def two_speed_sweep(
-    problem: Problem, snapshot: Snapshot, ramp: tuple[float, float], spend: Budget, seed: int, progress: Progress, first: Any, spent: Spent
+    problem: Problem,
+    snapshot: Snapshot,
+    ramp: tuple[float, float],
+    spend: Budget,
+    seed: int,
+    progress: Progress,
+    first: Any,
+    spent: Spent,
+    recorded: Recorded,
 ) -> LRCurve:
     """The fine sweep, placed by the coarse one; the coarse one if that was cut short or is all there is. Inside ``preserved``.
 
@@ -37,17 +45,16 @@ def two_speed_sweep(
     baseline = Baseline(problem, snapshot, seed, spent)
     losses = baseline.first(coarse_ramp.num_iter)
     snapshot.restore()
-    coarse = sweep(problem, settings(coarse_ramp, spend.coarse, seed, "coarse sweep"), first, progress, losses)
+    coarse = sweep(problem, settings(coarse_ramp, spend.coarse, seed, "coarse sweep"), first, progress, recorded, losses)
     spent.steps += len(coarse.losses)
-    if coarse.status in ("interrupted", "data_ended") or not spend.fine:
+    if coarse.status == "data_ended" or not spend.fine:
         return coarse
     fine_ramp = spaced(fine_start(coarse), fine_end(coarse), spend.fine, spend.finest)
-    with keeping(coarse):
-        losses = baseline.first(fine_ramp.num_iter)
+    losses = baseline.first(fine_ramp.num_iter)
     snapshot.restore()
-    fine = sweep(problem, settings(fine_ramp, spend.fine, seed, "fine sweep"), first, progress, losses)
+    fine = sweep(problem, settings(fine_ramp, spend.fine, seed, "fine sweep"), first, progress, recorded, losses)
     spent.steps += len(fine.losses)
-    return fine
+    return fine if fine.clean >= LEAST_POINTS else max(coarse, fine, key=lambda curve: curve.clean)  # what is wrong shows in the longer one
 
 
 def settings(ramp: Ramp, per_decade: float, seed: int, label: str) -> SweepSettings:

@@ -77,11 +77,17 @@ def range_test(
     problem = Problem(model, optimizer, data, criterion, loss_fn=loss_fn, device=device)
     problem.require_optimizer()
     settings = SweepSettings(Ramp(start_lr, end_lr, num_iter, mode), stop_factor, smoothing, seed)
-    with problem.preserved(keep=keep, snapshot=snapshot) as start:
+    recorded = Recorded()
+    with recorded.carried(), problem.preserved(keep=keep, snapshot=snapshot) as start:
         problem.seed(seed)
         first = problem.check_first_loss()
         start.restore()
-        return sweep(problem, settings, first, Progress(progress))
+        try:
+            return sweep(problem, settings, first, Progress(progress), recorded)
+        except KeyboardInterrupt:
+            if recorded.curve is None:
+                raise
+            return recorded.curve
 
 
 @dataclass(frozen=True)
@@ -101,37 +107,35 @@ class SweepSettings:
             raise BadArgument(f"smoothing={self.smoothing} is not a share of the sweep; pass a number from 0 (none) to 0.5.")
 
 
-def sweep(problem: Problem, settings: SweepSettings, first_batch: Any, progress: Progress, baseline: Floats | None = None) -> LRCurve:
+class Recorded:
+    """The last sweep as far as it has come: whatever goes wrong carries it, and be it while everything is put back."""
+
+    def __init__(self) -> None:
+        self.curve: LRCurve | None = None
+
+    @contextmanager
+    def carried(self) -> Iterator[None]:
+        """An error that leaves the block has what was recorded by then as its ``curve``, unless it carries one of its own."""
+        try:
+            yield
+        except BaseException as error:
+            if self.curve is not None and isinstance(getattr(error, "curve", None), (LRCurve, type(None))):  # a curve of ours may be old
+                with suppress(AttributeError, TypeError):  # a few exception classes take no attributes
+                    error.curve = self.curve  # type: ignore[attr-defined]
+            raise
+
+
+def sweep(
+    problem: Problem, settings: SweepSettings, first_batch: Any, progress: Progress, recorded: Recorded, baseline: Floats | None = None
+) -> LRCurve:
     """The sweep itself, inside ``preserved``: the weights move here. ``baseline``: what the same batches cost at the initial weights."""
     losses: list[float] = []
-
-    def curve(status: Any) -> LRCurve:
-        return make_curve(problem, settings, losses, status, first_batch, baseline)
-
+    status = "interrupted"
     try:
-        return curve(run(problem, settings, losses, progress, baseline))
-    except KeyboardInterrupt:
-        return curve("interrupted")
-    except Exception as error:
-        attach(error, curve("interrupted"))
-        raise
-
-
-def attach(error: BaseException, curve: LRCurve) -> None:
-    """Give the error what was recorded as its ``curve``, unless it carries one already."""
-    if getattr(error, "curve", None) is None:
-        with suppress(AttributeError, TypeError):  # a few exception classes take no attributes
-            error.curve = curve  # type: ignore[attr-defined]
-
-
-@contextmanager
-def keeping(curve: LRCurve) -> Iterator[None]:
-    """Whatever goes wrong inside carries the curve: the sweep is not lost."""
-    try:
-        yield
-    except BaseException as error:
-        attach(error, curve)
-        raise
+        status = run(problem, settings, losses, progress, baseline)
+    finally:
+        recorded.curve = make_curve(problem, settings, losses, status, first_batch, baseline)
+    return recorded.curve
 
 
 def run(problem: Problem, settings: SweepSettings, losses: list[float], progress: Progress, baseline: Floats | None = None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ from hessian.problem import Problem
 from hessian.snapshot import keep_random_state
 
 GRAPH_MEMORY = 2**30  # bytes of graphs kept by default: four batches of most small models, one of a large one
+PROCESS_FLAGS = (
+    threading.RLock()
+)  # which kernels are allowed is said to all threads: each must put back what it found before the next looks
 
 Value = TypeVar("Value")
 Graph = Any  # whatever a build function returns: tensors whose graphs hold the memory
@@ -127,6 +131,7 @@ def differentiable_twice(modules: Sequence[nn.Module]) -> Iterator[None]:
     Fused attention, compiled graphs and cuDNN's recurrent layers have none; products of bfloat16 activations would be noise.
     """
     with ExitStack() as stack:
+        stack.enter_context(PROCESS_FLAGS)
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         stack.enter_context(torch.compiler.set_stance("force_eager"))
         stack.enter_context(full_precision())

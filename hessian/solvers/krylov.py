@@ -51,7 +51,9 @@ class Krylov:
             for _ in range(2):
                 for rows in self.held:
                     product.addmv_(rows.T, rows @ product, alpha=-1)
-        self.betas.append(norm(product))
+        beta = norm(product)
+        check_finite(self.op, beta)  # the square of a product that is itself finite may overflow
+        self.betas.append(beta)
         self._following = product
 
     def _append(self, vector: Tensor) -> Tensor:

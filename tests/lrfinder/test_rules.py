@@ -308,7 +308,9 @@ def test_an_unknown_rule_is_refused_with_the_list():
 
 def test_a_rule_looks_at_no_curve_of_fewer_than_ten_finite_points():
     curve = make_curve([3, 2, 1, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05, np.nan, 1.0], status="nonfinite")
-    with pytest.raises(NoSuggestionError, match=r"only 9 finite points \(status nonfinite\).*lower start_lr, or raise num_iter") as caught:
+    with pytest.raises(
+        NoSuggestionError, match=r"only 9 finite points \(status nonfinite\).*check the data and the loss for NaN"
+    ) as caught:
         curve.suggest()
     assert caught.value.curve is curve
     assert curve.suggestions() == {}

@@ -19,6 +19,8 @@ from oracles import Quadratic, symmetric
 from torch import Tensor
 from trainings import make
 
+import lrfinder
+from hessian.errors import NoSuggestionError
 from hessian.problem import Problem
 from lrfinder import search as search_module
 from lrfinder.basin import find_basin
@@ -28,7 +30,7 @@ from lrfinder.cost import Spent
 from lrfinder.progress import Progress
 from lrfinder.results import LRCurve
 from lrfinder.search import FEWEST, Baseline, fine_end, fine_start, spaced, two_speed_sweep
-from lrfinder.sweep import sweep
+from lrfinder.sweep import Recorded, sweep
 
 RAMP = (1e-7, 100.0)
 ALONE = 110  # gradients: too few for short trainings, enough for two sweeps
@@ -118,10 +120,10 @@ class Descent:
         with problem.preserved() as snapshot:
             yield problem, snapshot
 
-    def search(self, spend: Any = SPEND, spent: Spent | None = None) -> LRCurve:
+    def search(self, spend: Any = SPEND, spent: Spent | None = None, recorded: Recorded | None = None) -> LRCurve:
         with self.problem() as (problem, snapshot):
             first = problem.batches.take(1)[0]
-            return two_speed_sweep(problem, snapshot, RAMP, spend, 0, Progress(False), first, spent or Spent())
+            return two_speed_sweep(problem, snapshot, RAMP, spend, 0, Progress(False), first, spent or Spent(), recorded or Recorded())
 
 
 @pytest.fixture
@@ -250,7 +252,7 @@ def test_a_baseline_that_is_not_finite_is_none(sweeps, bad):
     assert [len(curve.baseline) for curve in sweeps] == [0, 0]
 
 
-def test_an_interrupted_coarse_sweep_hands_over_what_it_has(sweeps):
+def test_an_interrupted_coarse_sweep_leaves_what_it_has():
     stopped = []
 
     def interrupting(loss: Tensor, cost: float) -> Tensor:
@@ -260,11 +262,11 @@ def test_an_interrupted_coarse_sweep_hands_over_what_it_has(sweeps):
             raise KeyboardInterrupt
         return loss
 
-    spent = Spent()
-    found = Descent(interrupting).search(spent=spent)
-    assert sweeps == [found]
+    recorded = Recorded()
+    with pytest.raises(KeyboardInterrupt):
+        Descent(interrupting).search(recorded=recorded)
+    found = recorded.curve
     assert (found.status, found.start_lr, len(found.losses)) == ("interrupted", RAMP[0], 7)
-    assert spent.steps == 7
 
 
 # The baseline -------------------------------------------------------------------------------------------------------------------
@@ -289,3 +291,18 @@ def test_the_baseline_is_what_each_batch_costs_at_the_initial_weights():
     assert more[:20].tolist() == by_hand
     assert len(more) == 30
     assert training.model.training
+
+
+def test_a_loss_that_stays_nan_hands_over_the_sweep_that_went_further():
+    """From the seventh step on; the fine sweep sees one loss and the coarse one several."""
+    training, calls = make(), [0]
+
+    def turns_nan(model, batch):
+        calls[0] += torch.is_grad_enabled()
+        return training.loss(batch) * (math.nan if calls[0] > 7 else 1.0)
+
+    with pytest.raises(
+        NoSuggestionError, match=r"\(status nonfinite\), too few to judge; .*: check the data and the loss for NaN"
+    ) as caught:
+        lrfinder.find_lr(training.model, training.optimizer, training.data, loss_fn=turns_nan, total_steps=100, progress=False)
+    assert caught.value.curve.clean == 6  # the first of the seven is the check
