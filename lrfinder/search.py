@@ -18,7 +18,7 @@ from lrfinder.constants import CONSTANTS
 from lrfinder.cost import Spent
 from lrfinder.progress import Progress
 from lrfinder.ramp import Ramp
-from lrfinder.results import LEAST_POINTS, LRCurve
+from lrfinder.results import LRCurve
 from lrfinder.smoothing import clean_length
 from lrfinder.sweep import Recorded, SweepSettings, sweep
 
@@ -54,7 +54,7 @@ def two_speed_sweep(
     snapshot.restore()
     fine = sweep(problem, settings(fine_ramp, spend.fine, seed, "fine sweep"), first, progress, recorded, losses)
     spent.steps += len(fine.losses)
-    return fine if fine.clean >= LEAST_POINTS else max(coarse, fine, key=lambda curve: curve.clean)  # what is wrong shows in the longer one
+    return recorded.curve or fine
 
 
 def settings(ramp: Ramp, per_decade: float, seed: int, label: str) -> SweepSettings:

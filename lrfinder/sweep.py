@@ -21,7 +21,7 @@ from hessian.results import Floats
 from hessian.snapshot import Place
 from lrfinder.progress import Progress
 from lrfinder.ramp import Mode, Ramp
-from lrfinder.results import LRCurve
+from lrfinder.results import LEAST_POINTS, LRCurve
 from lrfinder.smoothing import corrected
 from lrfinder.stopping import StopRule
 from lrfinder.train_step import train_step
@@ -113,6 +113,11 @@ class Recorded:
     def __init__(self) -> None:
         self.curve: LRCurve | None = None
 
+    def add(self, curve: LRCurve) -> None:
+        """The newest sweep counts, unless it is too short to judge and an earlier one went further."""
+        if self.curve is None or curve.clean >= min(LEAST_POINTS, self.curve.clean):
+            self.curve = curve
+
     @contextmanager
     def carried(self) -> Iterator[None]:
         """An error that leaves the block has what was recorded by then as its ``curve``, unless it carries one of its own."""
@@ -134,8 +139,9 @@ def sweep(
     try:
         status = run(problem, settings, losses, progress, baseline)
     finally:
-        recorded.curve = make_curve(problem, settings, losses, status, first_batch, baseline)
-    return recorded.curve
+        curve = make_curve(problem, settings, losses, status, first_batch, baseline)
+        recorded.add(curve)
+    return curve
 
 
 def run(problem: Problem, settings: SweepSettings, losses: list[float], progress: Progress, baseline: Floats | None = None) -> str:

@@ -11,11 +11,11 @@ Place = Literal["device", "cpu"]
 
 def restore_all(restores: Iterable[Restore]) -> None:
     """Call every one. One that fails does not keep the others from coming back; its error is raised at the end."""
-    failures: list[Exception] = []
+    failures: list[BaseException] = []
     for restore in restores:
         try:
             restore()
-        except Exception as error:
+        except BaseException as error:
             failures.append(error)
     if failures:
         raise failures[0]

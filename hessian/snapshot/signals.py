@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, held back while things are put back."""
+"""Ctrl-C, SIGTERM and the death of a loader's worker, held back while things are put back."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from types import CodeType, FrameType
 from typing import Any
 
 Handlers = dict[int, Any]
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+NAMES = ("SIGINT", "SIGTERM", "SIGCHLD")  # the last one is where torch tells, by raising, that a worker has died
+SIGNALS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
 
 
 @contextmanager

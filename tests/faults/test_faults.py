@@ -18,7 +18,7 @@ from commands import python
 from harness import BENDS, FAULTS, Signal, Thrown, check_bend, check_fault, clean_run, guarded, places_of
 from subjects import ENTRIES, OPTIMIZERS, PLACES, make_subject
 
-import hessian.snapshot
+import hessian.snapshot.guard
 import lrfinder.sweep
 from lrfinder import LRCurve
 from lrfinder.sweep import sweep
@@ -131,10 +131,10 @@ def test_a_dead_worker_leaves_no_trace(tmp_path):
 # Each of these checks can fail ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("part", ["keep_tensors", "keep_flags", "keep_module", "keep_optimizer", "keep_random_state", "keep_loader"])
+@pytest.mark.parametrize("part", ["keep_tensors", "keep_flags", "keep_container", "keep_random_state", "keep_generator"])
 def test_a_spoiled_part_is_seen(part, monkeypatch):
     clean_run("adam", "range_test")
-    monkeypatch.setattr(hessian.snapshot, part, lambda *args, **kwargs: lambda: None)
+    monkeypatch.setattr(hessian.snapshot.guard, part, lambda *args, **kwargs: lambda: None)
     with pytest.raises(AssertionError):
         check_fault("adam mid-training onecycle", "range_test", "loss", 8, Thrown(ValueError("mine")))
 

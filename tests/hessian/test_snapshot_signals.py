@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -42,14 +43,33 @@ def test_ctrl_c_waits_until_everything_is_restored():
     assert signal.getsignal(signal.SIGINT) is handler
 
 
+def interrupted_in_every_part(training):
+    """Ctrl-C as each part begins to be restored."""
+    with pytest.raises(KeyboardInterrupt), training.preserved() as kept:
+        kept._restores[:] = [partial(press_and_restore, restore) for restore in kept._restores]
+        training.disturb()
+
+
+def press_and_restore(restore):
+    press_ctrl_c()
+    restore()
+
+
+@pytest.mark.usefixtures("raising")
+def test_ctrl_c_in_every_part_waits_until_everything_is_restored():
+    training = Training()
+    before = training.fingerprint()
+    interrupted_in_every_part(training)
+    assert_untouched(before, training.fingerprint())
+
+
 @pytest.mark.usefixtures("raising")
 def test_ctrl_c_would_leave_half_a_model_without_that(monkeypatch):
     monkeypatch.setattr(guard, "uninterrupted", nullcontext)
     monkeypatch.setattr(guard, "Doorkeeper", OpenDoor)
     training = Training()
     before = training.fingerprint()
-    with pytest.raises(KeyboardInterrupt):
-        disturb_with(training, press_ctrl_c)
+    interrupted_in_every_part(training)
     assert differences(before, training.fingerprint())
 
 

@@ -36,7 +36,7 @@ from lrfinder.constants import CONSTANTS
 from lrfinder.demo import make as make_demo
 from lrfinder.find import PATIENCE
 from lrfinder.probe import SETTLING
-from lrfinder.results import Confirmation, LRCurve, ProbeRun, Probes
+from lrfinder.results import LEAST_POINTS, Confirmation, LRCurve, ProbeRun, Probes
 from lrfinder.setaside import MOST_BATCHES
 from lrfinder.sweep import sweep
 
@@ -154,6 +154,8 @@ class Searched:
     def recorded(self, place: str) -> tuple[LRCurve, int] | None:
         """The sweep that an error at that place comes with, and how much of it."""
         recorded = self.calls[place][1]
+        if recorded is not None and recorded[0] == "fine" and recorded[1] < LEAST_POINTS:  # too short to judge: the one before says more
+            recorded = "coarse", len(self.coarse.losses)
         return None if recorded is None else ({"coarse": self.coarse, "fine": self.fine}[recorded[0]], recorded[1])
 
 
