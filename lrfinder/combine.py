@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
 from hessian.errors import NoSuggestionError
 from hessian.results import StableLR
-from lrfinder.basin import FEW, Basin, batch_noise, find_basin
+from lrfinder.basin import FEW, Basin, find_basin
 from lrfinder.constants import CONSTANTS
 from lrfinder.doubts import Doubt
 from lrfinder.horizon import check_schedule, horizon_factors, planned_steps
+from lrfinder.plateau import escaped, nothing_moved, on_plateau
 from lrfinder.results import LRCurve, Probes, Schedule, Suggestion
 from lrfinder.softmin import soft_minimum
 
 FEW_SAMPLES = 32  # below it a score says little
 CATAPULT = 4.0  # times the limit that a warm-up leads past safely: beyond 2 / sharpness the sharpness itself falls (Lewkowycz et al. 2020)
-FLAT = 0.1  # of what the sweep gained: a change of the held-out loss that is none
 SPREAD = 0.3  # decades to each side of the suggestion; docs/accuracy.md has the measured coverage
 AGREE = 3.0  # both measurements are uncertain by about half of this
 NARROW = 0.2  # decades of the basin: a factor of 1.6, a third of the usual width
@@ -56,13 +57,11 @@ def suggest_lr(
     """
     check_schedule(schedule)
     steps = planned_steps(total_steps, curve.samples, curve.batch_size)
-    centre, basin = centre_of(curve, needed=probes is None or not got_better(curve, probes))
-    factors, trained = {}, None
-    plateau = probes is not None and basin is not None and on_plateau(curve, probes)
-    if probes is not None and not plateau:
-        trained = probes.runs[0].steps
-        factors[f"short trainings of {trained} steps"] = 10 ** min(max(best_of(probes) - centre, -300.0), 300.0)
-    factors |= horizon_factors(steps, schedule, curve.samples, curve.batch_size, trained)
+    place = place_of(curve, probes)
+    centre, basin, factors = place.centre, place.basin, dict[str, float]()
+    if probes is not None and place.trained is not None:
+        factors[f"short trainings of {place.trained} steps"] = 10 ** min(max(best_of(probes) - centre, -300.0), 300.0)
+    factors |= horizon_factors(steps, schedule, curve.samples, curve.batch_size, place.trained, place.escaped)
     lr = 10**centre * math.prod(factors.values())
     for reason, ceiling in ceilings(curve, limit, schedule).items():
         if lr > ceiling:
@@ -81,9 +80,9 @@ def suggest_lr(
         total_steps=steps,
         schedule=schedule,
         doubts=(
-            *sweep_doubts(curve, basin, trained=trained is not None),
+            *sweep_doubts(curve, basin, trained=place.trained is not None),
             *probe_doubts(probes),
-            *([Doubt.PLATEAU] if plateau else []),
+            *([Doubt.PLATEAU] if place.plateau else []),
             *limit_doubts(lr, curve, limit, no_limit),
             *plan_doubts(total_steps, steps, schedule),
             Doubt.UNCONFIRMED,
@@ -103,27 +102,50 @@ def centre_of(curve: LRCurve, needed: bool = False) -> tuple[float, Basin | None
         curve.check_length()
         if needed:
             raise
-        return math.log10(break_ceiling(curve)) + CONSTANTS.without_basin, None
+        return below_break(curve), None
     return basin.midpoint, basin
 
 
-def got_better(curve: LRCurve, probes: Probes) -> bool:
-    """Whether a short training lowered the loss by more than one batch's noise: on mere noise some always get a little better."""
-    curve.check_length()
-    noise = batch_noise(curve, int(curve.smooth[: curve.clean].argmin()))
-    return probes.before - min(run.after for run in probes.runs) > noise
+@dataclass(frozen=True)
+class Place:
+    """Where the evidence puts the best LR, before what is planned is allowed for.
+
+    Attributes:
+        centre: Middle of the basin of the sweep, or what stands for it; log10.
+        basin: None if the sweep has none.
+        trained: Steps of the short trainings, if they decide.
+        escaped: Whether they show how soon a plateau is left.
+        plateau: Whether they moved nothing.
+    """
+
+    centre: float
+    basin: Basin | None
+    trained: int | None = None
+    escaped: bool = False
+    plateau: bool = False
 
 
-def on_plateau(curve: LRCurve, probes: Probes) -> bool:
-    """Whether no short training moved the loss, beside what the sweep gained: their order then tells nothing of a longer one."""
-    possible = fall(curve)
-    gains = [probes.before - run.after for run in probes.runs]
-    return max(gains) < FLAT * possible and min(gains) > -possible
+def place_of(curve: LRCurve, probes: Probes | None) -> Place:
+    """The short trainings' place, if there are any and they moved the loss; else the sweep's, or that of its break.
+
+    Raises:
+        NoSuggestionError: If the curve is too short, or nothing in it and in the trainings says anything.
+    """
+    centre, basin = centre_of(curve, needed=probes is None)
+    if probes is None:
+        return Place(centre, basin)
+    if nothing_moved(curve, probes, basin):
+        if curve.break_lr is None:  # there is not even a break to go by
+            return Place(*centre_of(curve, needed=True), plateau=True)
+        return Place(below_break(curve), None, plateau=True)
+    if basin is not None and on_plateau(curve, probes):
+        return Place(centre, basin, plateau=True)
+    return Place(centre, basin, trained=probes.runs[0].steps, escaped=escaped(curve, probes))
 
 
-def fall(curve: LRCurve) -> float:
-    """How far the sweep's smoothed loss came below the initial one."""
-    return curve.initial - float(np.nanmin(curve.smooth))
+def below_break(curve: LRCurve) -> float:
+    """What stands for the middle of the basin where there is none, in log10."""
+    return math.log10(break_ceiling(curve)) + CONSTANTS.without_basin
 
 
 def best_of(probes: Probes) -> float:

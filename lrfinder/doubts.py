@@ -16,7 +16,9 @@ class Doubt(Enum):
     DATA_ENDED = "The data ran out during the sweep; only the points recorded until then were used: give more batches."
     STARTS_HIGH = "The loss was falling from the first step on, so part of the useful range may lie below start_lr: lower it."
     NOISY = "The losses of single batches scatter widely beside what the sweep gained: use larger batches or a longer budget."
-    NO_FALL = "The sweep never fell by more than batch noise, so the suggestion rests on short trainings alone: use larger batches."
+    NO_FALL = (
+        "The sweep never fell by more than batch noise, so its break and short trainings had to say where to look: use larger batches."
+    )
     FEW_POINTS = "The useful range holds few sweep points, so its edges are coarse: use a longer budget, or narrow start_lr and end_lr."
     NARROW = "The sweep is low in a narrow range only, so a somewhat larger LR may break the training: watch it, or lengthen the warm-up."
     SMALL_SET_ASIDE = "The short trainings were scored on few samples, so their order may be chance: pass val_data."

@@ -17,11 +17,12 @@ from hessian.results import StableLR
 from hessian.snapshot import Place, Snapshot
 from hessian.stable import CurvatureSettings, measure_limit
 from lrfinder.budget import Budget, split_budget
-from lrfinder.combine import FLAT, centre_of, fall, limit_doubts, suggest_lr
+from lrfinder.combine import centre_of, limit_doubts, suggest_lr
 from lrfinder.constants import CONSTANTS
 from lrfinder.cost import Spent
 from lrfinder.doubts import Doubt
 from lrfinder.horizon import check_schedule, planned_steps
+from lrfinder.plateau import small_rise
 from lrfinder.probe import Prober
 from lrfinder.progress import Progress
 from lrfinder.ramp import Ramp
@@ -151,7 +152,7 @@ def confirm(found: Suggestion, prober: Prober, spend: Budget) -> Suggestion:
     longer = min(PATIENCE * spend.trial, found.total_steps)
     if not tried.passed:  # a plateau at the start is no failure
         tried = prober.confirm(found.lr, longer, found.schedule)
-        if is_flat(tried, found.curve, 1.0 if plateau else FLAT):
+        if is_flat(tried, found.curve, plateau):
             flat = confirmed(found, tried, 1.0)
             return flat if plateau else replace(flat, doubts=(*flat.doubts, Doubt.PLATEAU))
     while not tried.passed and tried.lr > found.lr * LOWER ** (RETRIES - 0.5):
@@ -165,9 +166,9 @@ def confirm(found: Suggestion, prober: Prober, spend: Budget) -> Suggestion:
     return confirmed(found, tried, tried.lr / found.lr)
 
 
-def is_flat(tried: Confirmation, curve: LRCurve, share: float) -> bool:
-    """Whether the training did not lower the loss, but raised it by less than that share of what the sweep has gained."""
-    return not tried.passed and tried.after - tried.before < share * fall(curve)
+def is_flat(tried: Confirmation, curve: LRCurve, plateau: bool) -> bool:
+    """Whether the training did not lower the loss, but hardly raised it."""
+    return not tried.passed and tried.after - tried.before < small_rise(curve, plateau)
 
 
 def passed_above(found: Suggestion) -> Confirmation | None:

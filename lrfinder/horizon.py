@@ -35,16 +35,19 @@ def planned_steps(total_steps: int | None, samples: int | None, batch_size: int 
 
 
 def horizon_factors(
-    steps: int, schedule: str | None, samples: int | None, batch_size: int | None, trained: int | None = None
+    steps: int, schedule: str | None, samples: int | None, batch_size: int | None, trained: int | None = None, escaped: bool = False
 ) -> dict[str, float]:
     """What the measured LR is multiplied by, in words, for the peak of such a training.
 
-    ``trained``: steps of the short trainings that the LR is from; None if it is the middle of a sweep's basin.
+    ``trained``: steps of the short trainings that the LR is from; None if it is the middle of a sweep's basin. ``escaped``: whether they
+    show how soon a plateau is left, which draws their soft minimum up and not down.
     """
     c = CONSTANTS
     reference = trained or c.reference_steps
     if trained is None:
         factors = {"sweep to training": 10**c.from_sweep}
+    elif escaped:
+        factors = {}
     else:
         factors = {"soft minimum to best": 10 ** (c.from_trainings + c.from_longer * math.log10(trained / c.usual_training))}
     if schedule in ("onecycle", "cosine", "linear"):

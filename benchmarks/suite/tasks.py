@@ -28,6 +28,7 @@ wine_linear, cancer_linear, mixture_linear = partial(nn.Linear, 13, 3), partial(
 friedman_net, moons_net = partial(mlp, (10, 48, 48, 1)), partial(mlp, (2, 32, 32, 2))
 deep_relu, deep_tanh = partial(mlp, (64, 48, 48, 48, 48, 48, 10)), partial(mlp, (3, 32, 32, 32, 32, 2), nn.Tanh)
 circles_tanh, tabular_tanh = partial(mlp, (2, 24, 24, 24, 24, 2), nn.Tanh), partial(mlp, (6, 32, 32, 32, 1), nn.Tanh)
+moons_tanh, mixture_relu = partial(mlp, (2, 24, 24, 24, 24, 2), nn.Tanh), partial(mlp, (24, 48, 48, 48, 48, 48, 20))
 mixture_norm, mixture_gelu = partial(mlp, (24, 48, 48, 48, 20), nn.ReLU, nn.BatchNorm1d), partial(mlp, (24, 48, 48, 20), nn.GELU)
 digit_mlp, cancer_mlp = partial(mlp, (64, 48, 48, 10)), partial(mlp, (30, 32, 32, 2))
 encoder = partial(mlp, (64, 64, 16), nn.GELU)
@@ -66,6 +67,9 @@ FITTED = [
     Task("mixture-mlp-nesterov-smoothed", mixture, mixture_gelu, smoothed, nesterov, 64, 300, start=-1),
     Task("mixture-batchnorm-decay", mixture, mixture_norm, classes, plain_decay, 32, 300, start=-0.5),
     Task("digits-deeprelu-momentum", data.digits, deep_relu, classes, momentum, 64, 250, start=-1.5),
+    Task("mixture-deeprelu-momentum", mixture, mixture_relu, classes, momentum, 32, 400, start=-1.5),
+    Task("moons-deeptanh-momentum", moons, moons_tanh, classes, momentum, 32, 600, start=-1.5),
+    Task("swiss_roll-deeptanh-momentum", swiss_roll, deep_tanh, squares, momentum, 32, 500, start=-1.5),
     Task("digits-mlp-lion", data.digits, digit_mlp, smoothed, lion_decay, 64, 300, ALL, start=-3),
     Task("digits-autoencoder-rmsprop", data.digits, digit_coder, reconstruction, rmsprop, 64, 400),
     Task("digits-contrastive-adam", data.digits, encoder, contrastive, adam, 64, 200),

@@ -45,7 +45,12 @@ def test_ctrl_c_waits_until_everything_is_restored():
 
 def interrupted_in_every_part(training):
     """Ctrl-C as each part begins to be restored."""
-    with pytest.raises(KeyboardInterrupt), training.preserved() as kept:
+    with pytest.raises(KeyboardInterrupt):
+        disturb_every_part(training)
+
+
+def disturb_every_part(training):
+    with training.preserved() as kept:
         kept._restores[:] = [partial(press_and_restore, restore) for restore in kept._restores]
         training.disturb()
 

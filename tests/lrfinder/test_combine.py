@@ -206,20 +206,43 @@ def test_with_short_trainings_the_middle_of_the_basin_does_not_count(shift):
 
 
 def test_a_sweep_without_a_fall_is_no_refusal_where_a_short_training_got_better():
-    """The break says where to look, the trainings say the rest; where none got better either, nothing carries a suggestion."""
+    """The break says where to look, the trainings say how soon each LR leaves the plateau, which is no reason to go above the best."""
     probes = make_probes(trainings_at([-4, -3, -2], [1.5, 0.5, 1.5]))
     found = suggest_lr(bowl(LEVEL), probes=probes, **PLAN)
-    assert found.lr == pytest.approx(10**-3 * math.prod(horizon_factors(200, "onecycle", 2000, 50, 40).values()))
+    factors = horizon_factors(200, "onecycle", 2000, 50, 40, escaped=True)
+    assert found.lr == pytest.approx(10**-3 * math.prod(factors.values()))
+    assert set(horizon_factors(200, "onecycle", 2000, 50, 40)) - set(factors) == {"soft minimum to best"}
     assert math.log10(found.midpoint / corrected_break(bowl(LEVEL))) == pytest.approx(CONSTANTS.without_basin)
-    noisy = bowl(LEVEL, noise=1.2, smoothing=0.04)
-    hardly = make_probes(trainings_at([-4, -3, -2], [probes.before - 0.5 * batch_noise(noisy, 50)] * 3))
-    for curve, none in (
-        (bowl(LEVEL), None),
-        (bowl(LEVEL), make_probes(trainings_at([-4, -3, -2], [probes.before] * 3))),
-        (noisy, hardly),
-    ):
-        with pytest.raises(NoSuggestionError, match="never falls by more than batch noise"):
-            suggest_lr(curve, probes=none, **PLAN)
+    assert Doubt.NO_FALL in found.doubts
+    assert Doubt.PLATEAU not in found.doubts
+
+
+@pytest.mark.parametrize("noise", [0.0, 1.2])
+def test_where_neither_sweep_nor_trainings_moved_the_loss_the_break_decides(noise):
+    curve = bowl(LEVEL, noise=noise, smoothing=0.04)
+    least = batch_noise(curve, 50)
+    probes = make_probes(trainings_at([-4, -3, -2], [2.0, 2.0 - 0.5 * least, 2.0]))
+    found = suggest_lr(curve, probes=probes, **PLAN)
+    expected = 10**CONSTANTS.without_basin * corrected_break(curve) * math.prod(horizon_factors(200, "onecycle", 2000, 50).values())
+    assert found.lr == pytest.approx(expected)
+    assert {Doubt.NO_FALL, Doubt.PLATEAU} <= set(found.doubts)
+    with pytest.raises(NoSuggestionError, match="never falls by more than batch noise"):
+        suggest_lr(curve, **PLAN)  # without trainings nobody has looked
+
+
+def test_without_a_fall_and_without_a_break_there_is_nothing_to_go_by():
+    level = bowl([(-1.0, 2.0), (0.0, 2.0)], status="completed")
+    with pytest.raises(NoSuggestionError, match="never falls by more than batch noise"):
+        suggest_lr(level, probes=make_probes(trainings_at([-4, -3, -2], [2.0] * 3)), **PLAN)
+
+
+def test_trainings_that_left_a_plateau_on_which_the_sweep_stayed_are_not_raised():
+    """The sweep's fall is real, but a hundredth of the loss; a training gains a hundred times as much."""
+    hardly = bowl([(-3.0, 2.0), (-2.0, 1.98), (-1.0, 1.98), (0.0, 20.0)])
+    found = suggest_lr(hardly, probes=make_probes(trainings_at([-4, -3, -2], [2.0, 0.5, 1.5])), **PLAN)
+    assert "soft minimum to best" not in found.factors
+    assert Doubt.NO_FALL not in found.doubts
+    assert "soft minimum to best" in suggest_lr(bowl(), probes=make_probes(GOOD), **PLAN).factors
 
 
 # Doubts -------------------------------------------------------------------------------------------------------------------------

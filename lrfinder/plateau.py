@@ -1,0 +1,49 @@
+"""Whether the sweep and the short trainings moved the loss at all: on a plateau at the start their order is chance."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lrfinder.basin import Basin, batch_noise
+from lrfinder.results import LRCurve, Probes
+
+FLAT = 0.1  # of what the sweep gained: a change of the held-out loss that is none
+STILL = 0.02  # of the initial loss: a sweep that gains less may never have left a plateau
+
+
+def fall(curve: LRCurve) -> float:
+    """How far the sweep's smoothed loss came below the initial one."""
+    return curve.initial - float(np.nanmin(curve.smooth))
+
+
+def gain(probes: Probes) -> float:
+    """How far the best short training lowered the held-out loss."""
+    return probes.before - min(run.after for run in probes.runs)
+
+
+def got_better(curve: LRCurve, probes: Probes) -> bool:
+    """Whether a short training lowered the loss by more than one batch's noise: on mere noise some always get a little better."""
+    curve.check_length()
+    return gain(probes) > batch_noise(curve, int(curve.smooth[: curve.clean].argmin()))
+
+
+def nothing_moved(curve: LRCurve, probes: Probes, basin: Basin | None) -> bool:
+    """Whether neither the sweep nor a short training lowered the loss by more than chance."""
+    return basin is None and not got_better(curve, probes)
+
+
+def on_plateau(curve: LRCurve, probes: Probes) -> bool:
+    """Whether no short training moved the loss, beside what the sweep gained: their order then tells nothing of a longer one."""
+    worst = probes.before - max(run.after for run in probes.runs)
+    return gain(probes) < FLAT * fall(curve) and worst > -fall(curve)
+
+
+def escaped(curve: LRCurve, probes: Probes) -> bool:
+    """Whether trainings left a plateau that the sweep did not: they show how soon each LR gets away, which favours high ones."""
+    still = STILL * abs(curve.initial)
+    return fall(curve) < still <= gain(probes)
+
+
+def small_rise(curve: LRCurve, plateau: bool) -> float:
+    """A rise of the held-out loss that is no failure."""
+    return max(fall(curve), STILL * abs(curve.initial)) if plateau else FLAT * fall(curve)
