@@ -13,7 +13,7 @@ from lrfinder.basin import FEW, Basin, find_basin
 from lrfinder.constants import CONSTANTS
 from lrfinder.doubts import Doubt
 from lrfinder.horizon import check_schedule, horizon_factors, planned_steps
-from lrfinder.plateau import escaped, nothing_moved, on_plateau
+from lrfinder.plateau import escaped, little_gain, nothing_moved, on_plateau
 from lrfinder.results import LRCurve, Probes, Schedule, Suggestion
 from lrfinder.softmin import soft_minimum
 
@@ -82,6 +82,7 @@ def suggest_lr(
         doubts=(
             *sweep_doubts(curve, basin, trained=place.trained is not None),
             *probe_doubts(probes),
+            *([Doubt.LITTLE_GAIN] if probes is not None and little_gain(curve, probes) else []),
             *([Doubt.PLATEAU] if place.plateau else []),
             *limit_doubts(lr, curve, limit, no_limit),
             *plan_doubts(total_steps, steps, schedule),

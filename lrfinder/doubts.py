@@ -21,6 +21,10 @@ class Doubt(Enum):
     )
     FEW_POINTS = "The useful range holds few sweep points, so its edges are coarse: use a longer budget, or narrow start_lr and end_lr."
     NARROW = "The sweep is low in a narrow range only, so a somewhat larger LR may break the training: watch it, or lengthen the warm-up."
+    LITTLE_GAIN = (
+        "Neither the sweep nor a short training lowered the loss by a twentieth: on a plateau the answer may be far too low, "
+        "so watch the start."
+    )
     SMALL_SET_ASIDE = "The short trainings were scored on few samples, so their order may be chance: pass val_data."
     SHARED_SAMPLES = (
         "The data cannot be divided, so short trainings may have been scored on samples they trained on and not see over-fitting: "

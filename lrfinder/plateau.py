@@ -8,6 +8,7 @@ from lrfinder.basin import Basin, batch_noise
 from lrfinder.results import LRCurve, Probes
 
 FLAT = 0.1  # of what the sweep gained: a change of the held-out loss that is none
+LITTLE = 0.05  # of the initial loss: less may be all there is to gain, as in fine-tuning, or the edge of a plateau; nobody can tell
 STILL = 0.02  # of the initial loss: a sweep that gains less may never have left a plateau
 
 
@@ -42,6 +43,11 @@ def escaped(curve: LRCurve, probes: Probes) -> bool:
     """Whether trainings left a plateau that the sweep did not: they show how soon each LR gets away, which favours high ones."""
     still = STILL * abs(curve.initial)
     return fall(curve) < still <= gain(probes)
+
+
+def little_gain(curve: LRCurve, probes: Probes) -> bool:
+    """Whether so little moved that it may have been a plateau."""
+    return max(fall(curve), gain(probes)) < LITTLE * abs(curve.initial)
 
 
 def small_rise(curve: LRCurve, plateau: bool) -> float:

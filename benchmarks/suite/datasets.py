@@ -18,7 +18,7 @@ from hessian.snapshot import preserve
 from lrfinder.demo import data as demo
 from suite.samples import Batch, Split, split, standardized
 
-FIT = ("wine", "iris", "moons", "friedman", "tabular", "mixture", "digits", "mnist1d", "source", "shout", "sorting", "swiss_roll")
+FIT = ("wine", "iris", "moons", "friedman", "tabular", "mixture", "digits", "mnist1d", "source", "shout", "sorting", "swiss_roll", "parity")
 UNSEEN = ("breast_cancer", "diabetes", "circles", "patches", "modular", "prose")
 WINDOW = 33  # characters: 32 are read, 32 predicted
 FEW = 160  # windows that a language model is fine-tuned on
@@ -137,6 +137,12 @@ def modular() -> Split:
     pairs = torch.cartesian_prod(numbers, numbers)
     angle = 2 * math.pi / 31 * pairs[:, :, None] * torch.tensor([1, 2])
     return split((torch.cat([angle.cos(), angle.sin()], 2).flatten(1) * math.sqrt(2), pairs.sum(1) % 31))
+
+
+def parity(generator: Generator, count: int) -> Batch:
+    """Ten signs; the class is the parity of the first three, which no smaller number of them tells anything about."""
+    signs = torch.randint(2, (count, 10), generator=generator) * 2.0 - 1
+    return signs, (signs[:, :3].prod(1) > 0).long()
 
 
 # Images and signals.

@@ -19,6 +19,7 @@ from suite.task import ALL, Task
 moons, circles = partial(drawn, data.moons, 800), partial(drawn, data.circles, 600)
 friedman, tabular = partial(drawn, data.friedman, 900), partial(drawn, data.tabular, 3000)
 mixture, mislabelled = partial(drawn, data.mixture, 3000), partial(drawn, data.mislabelled, 1200)
+parity = partial(drawn, data.parity, 500)
 swiss_roll, sorting = partial(drawn, data.swiss_roll, 1000), partial(drawn, data.sorting, 3000)
 high_digits = partial(data.digits_of, 5, 9)
 fresh_moons, fresh_circles, fresh_mixture = (partial(endless, source) for source in (data.moons, data.circles, data.mixture))
@@ -67,6 +68,8 @@ FITTED = [
     Task("mixture-mlp-nesterov-smoothed", mixture, mixture_gelu, smoothed, nesterov, 64, 300, start=-1),
     Task("mixture-batchnorm-decay", mixture, mixture_norm, classes, plain_decay, 32, 300, start=-0.5),
     Task("digits-deeprelu-momentum", data.digits, deep_relu, classes, momentum, 64, 250, start=-1.5),
+    Task("parity-mlp-nesterov-clipped", parity, partial(mlp, (10, 48, 2), nn.GELU), classes, clipped_nesterov, 32, 800, start=-1),
+    Task("parity-mlp-adamw", parity, partial(mlp, (10, 48, 48, 2)), classes, adamw_decay, 32, 600),
     Task("mixture-deeprelu-momentum", mixture, mixture_relu, classes, momentum, 32, 400, start=-1.5),
     Task("moons-deeptanh-momentum", moons, moons_tanh, classes, momentum, 32, 600, start=-1.5),
     Task("swiss_roll-deeptanh-momentum", swiss_roll, deep_tanh, squares, momentum, 32, 500, start=-1.5),

@@ -251,6 +251,7 @@ AT_ONCE = 2.0 * np.exp(-np.arange(len(X)) / 16) + 0.1
 NAN_AT_THE_END = np.append(piecewise(BOWL, X[:140]), np.nan)
 
 LEVEL = [(-1.0, 2.0), (0.0, 20.0)]  # never falls, then breaks
+SHALLOW = [(-3.0, 2.0), (-2.2, 1.94), (-0.9, 1.94), (0.0, 20.0)]
 GOOD = trainings_at([-3, -2, -1], [1.5, 0.5, 1.5])
 FLAT_ONES = trainings_at([-3, -2, -1], [1.99, 2.0, 2.1])
 
@@ -264,6 +265,7 @@ EVIDENCE = {
     Doubt.NOISY: lambda: suggest_lr(bowl(noise=1.2, smoothing=0.04), **PLAN),
     Doubt.NO_FALL: lambda: suggest_lr(bowl(LEVEL), probes=make_probes(GOOD), **PLAN),
     Doubt.NARROW: lambda: suggest_lr(bowl([(-2.08, 2.0), (-2.0, 0.5), (-1.92, 2.0)]), probes=make_probes(GOOD), **PLAN),
+    Doubt.LITTLE_GAIN: lambda: suggest_lr(bowl(SHALLOW), probes=make_probes(trainings_at([-3, -2, -1], [1.99, 1.95, 1.97])), **PLAN),
     Doubt.FEW_POINTS: lambda: suggest_lr(make_curve(piecewise(BOWL, X[:171:10]), 10 ** X[:171:10], status="diverged", smoothing=0), **PLAN),
     Doubt.NO_CURVATURE: lambda: suggest_lr(bowl(), no_limit="Adagrad has no limit", **PLAN),
     Doubt.NOT_CONVERGED: lambda: suggest_lr(bowl(), make_limit(0.5, converged=False), **PLAN),
