@@ -9,6 +9,7 @@ import hashlib
 import pickle
 import random
 import warnings
+from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import FunctionType
@@ -204,7 +205,7 @@ def described(value: Any, seen: set[int] | None = None) -> Any:
         parts.append(hashlib.sha256(pickle.dumps(value)).hexdigest())
     elif isinstance(value, Mapping):
         parts += [[repr(key) if isinstance(key, str) else id(key), described(entry, seen)] for key, entry in value.items()]
-    elif isinstance(value, (list, tuple, set, frozenset, deque, bytearray)):
+    elif isinstance(value, (list, tuple, set, frozenset, deque, bytearray, array)):
         parts += [described(entry, seen) for entry in value]
     names = [name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ()) if hasattr(value, name)]
     parts += [(name, described(getattr(value, name), seen)) for name in names if name not in ("__dict__", "__weakref__")]

@@ -15,8 +15,8 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from hessian.snapshot.keeping import Restore
 
-SEQUENCES = (list, deque, bytearray, array)
-CONTAINERS = (*SEQUENCES, dict, set)
+BYTES = (bytearray, array)  # hold numbers, not objects
+CONTAINERS = (list, deque, *BYTES, dict, set)
 ABSENT = object()
 
 
@@ -24,6 +24,8 @@ def keep_container(container: Any) -> Restore:
     """Which objects a container holds, in order. Methods are those of the built-in class: subclasses may forbid or log theirs."""
     if isinstance(container, dict):
         return keep_dict(container)
+    if isinstance(container, BYTES):
+        return keep_bytes(container)
     return keep_set(container) if isinstance(container, set) else keep_sequence(container)
 
 
@@ -44,11 +46,12 @@ def keep_dict(container: dict[Any, Any]) -> Restore:
 
 
 def keep_set(container: set[Any]) -> Restore:
-    """The members."""
-    kept = set(container)
+    """The members: the same objects, not only equal ones."""
+    kept = list(container)
+    names = set(map(id, kept))
 
     def restore() -> None:
-        if container == kept:
+        if set(map(id, container)) == names:
             return
         set.clear(container)
         set.update(container, kept)
@@ -67,10 +70,16 @@ def keep_sequence(container: Any) -> Restore:
             deque.clear(container)
             deque.extend(container, kept)
         else:
-            kind: Any = next(kind for kind in SEQUENCES if isinstance(container, kind))
-            kind.__setitem__(container, slice(None), kind(container.typecode, kept) if kind is array else kept)
+            list.__setitem__(container, slice(None), kept)
 
     return restore
+
+
+def keep_bytes(container: Any) -> Restore:
+    """The numbers of a ``bytearray`` or an ``array``, copied as they lie there."""
+    kind: Any = bytearray if isinstance(container, bytearray) else array
+    kept = kind.__getitem__(container, slice(None))
+    return lambda: kind.__setitem__(container, slice(None), kept)
 
 
 def slots_of(thing: Any) -> Iterator[str]:

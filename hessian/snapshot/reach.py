@@ -10,22 +10,25 @@ from __future__ import annotations
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import is_dataclass
-from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType, SimpleNamespace
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType, NoneType, SimpleNamespace
 from typing import Any
+from weakref import ProxyTypes
 
 import numpy as np
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
+from torch.jit import ScriptModule
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.optimizer import Optimizer
 from torch.utils.data import DataLoader
 
-from hessian.snapshot.containers import CONTAINERS, attributes_of
+from hessian.snapshot.containers import BYTES, CONTAINERS, attributes_of
 from hessian.snapshot.randomness import GENERATORS, samplers_of
 from hessian.snapshot.tensors import HOOKS
 
 PLAIN = (*CONTAINERS, OrderedDict, defaultdict, Counter)  # their attributes, if any, are nobody's
 FAMILIES = (Optimizer, LRScheduler, GradScaler, SimpleNamespace)
+NOTHING = frozenset((NoneType, bool, int, float, complex, str, bytes, *ProxyTypes))  # lead nowhere; a dead proxy raises if asked
 CODE = (type, FunctionType, BuiltinFunctionType, MethodType, ModuleType)
 
 
@@ -48,13 +51,13 @@ class Reached:
         waiting = [(root, True) for root in roots]
         while waiting:
             value, handed = waiting.pop()
-            if (id(value), handed) not in self._seen:
+            if type(value) not in NOTHING and (id(value), handed) not in self._seen:
                 self._seen[id(value), handed] = value
                 waiting += self._take(value, handed)
 
     def leave_out(self, value: Any) -> None:
-        """Never follow this object."""
-        self._seen[id(value), True] = self._seen[id(value), False] = value
+        """Follow this object only if it is handed over itself."""
+        self._seen[id(value), False] = value
 
     def _take(self, value: Any, handed: bool) -> Iterable[tuple[Any, bool]]:
         """Note the value under its kind; what it leads to, and whether that counts as handed over."""
@@ -82,8 +85,7 @@ class Reached:
             return []
         if isinstance(value, nn.Module):
             self._note(self.modules, value)
-            members = (*value.parameters(recurse=False), *value.buffers(recurse=False), *value.children())  # elsewhere in a ScriptModule
-            return [*((member, False) for member in members), *self._attributes(value)]
+            return [*script_members(value), *self._attributes(value)]
         return [*optimizer_parts(value), *self._attributes(value)] if is_followed(value, handed) else []
 
     def _attributes(self, value: Any) -> Iterator[tuple[Any, bool]]:
@@ -125,9 +127,15 @@ class Reached:
                 self._note(self.generators, value)
 
 
+def script_members(module: nn.Module) -> Iterator[tuple[Any, bool]]:
+    """What a ``ScriptModule`` holds in C++; any other module has it in its attributes."""
+    if isinstance(module, ScriptModule):
+        yield from ((member, False) for member in (*module.parameters(recurse=False), *module.buffers(recurse=False), *module.children()))
+
+
 def contents_of(container: Any, handed: bool) -> Iterator[tuple[Any, bool]]:
     """What a container holds; the values of a dictionary."""
-    if not isinstance(container, bytearray):
+    if not isinstance(container, BYTES):
         yield from ((part, handed) for part in (dict.values(container) if isinstance(container, dict) else container))
 
 

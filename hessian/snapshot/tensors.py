@@ -44,7 +44,7 @@ def keep_tensors(tensors: Iterable[Tensor], place: Place = "device") -> Restore:
 def inner_names(tensor: Tensor) -> list[str]:
     """Names under which a wrapper (``DTensor``, a quantized weight) holds the tensors that it is made of."""
     flatten = getattr(tensor, "__tensor_flatten__", None)
-    return [] if flatten is None else list(flatten()[0])
+    return [] if flatten is None else [name for name in flatten()[0] if isinstance(getattr(tensor, name), Tensor)]  # or a device mesh
 
 
 def parts_of(tensors: Iterable[Tensor]) -> Iterator[Tensor]:
@@ -59,8 +59,8 @@ def parts_of(tensors: Iterable[Tensor]) -> Iterator[Tensor]:
 
 
 def storage_of(tensor: Tensor) -> torch.UntypedStorage | None:
-    """Where the values lie; None for sparse tensors and others without such a place."""
-    if tensor.layout is not torch.strided:
+    """Where the values lie; None for sparse and nested tensors and others without such a place."""
+    if tensor.layout is not torch.strided or tensor.is_nested:
         return None
     try:
         return tensor.untyped_storage()
@@ -109,9 +109,20 @@ def keep_stretch(stretch: Stretch, place: Place) -> Restore:
     def restore() -> None:
         if storage.nbytes() < size:  # resized inside, as sharded training does
             storage.resize_(size)
-        window.copy_(copy)
+        if not unchanged(window, copy):
+            window.copy_(copy)
 
     return restore
+
+
+def unchanged(window: Tensor, copy: Tensor) -> bool:
+    """Whether nothing need be written: memory of a file that is mapped for reading would end the process. An accelerator has none."""
+    return window.device.type == "cpu" and torch.equal(words(window), words(copy))
+
+
+def words(window: Tensor) -> Tensor:
+    """The same bytes, eight at a time where that comes out even: as fast to compare as to copy."""
+    return window if window.numel() % 8 or int(window.storage_offset()) % 8 else window.view(torch.int64)
 
 
 def keep_home(tensor: Tensor) -> Restore:
@@ -176,6 +187,8 @@ def keep_flags(tensor: Tensor) -> Restore:
     requires_grad, grad = tensor.requires_grad, tensor.grad
 
     def restore() -> None:
+        if not tensor.is_leaf:  # written to in place, from weights: a state that is carried from step to step
+            tensor.detach_()
         if tensor.requires_grad != requires_grad:
             tensor.requires_grad_(requires_grad)
         if tensor.grad is not grad:

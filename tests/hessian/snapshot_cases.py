@@ -11,6 +11,7 @@ import os
 import pkgutil
 import random
 import warnings
+from array import array
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -59,6 +60,7 @@ class Busy(nn.Module):
         self.by_key = defaultdict(list, z=[torch.zeros(3)])
         self.counter = Counter("aab")
         self.raw = bytearray(b"abc")
+        self.numbers = array("d", [1.0, -0.0])
         self.history = np.zeros(3)
         self.objects = np.array([1, "a"], dtype=object)
         self.generator = torch.Generator().manual_seed(3)
@@ -83,6 +85,8 @@ class Busy(nn.Module):
         self.by_key["w"].append(1)
         self.counter["a"] += 1
         self.raw += b"d"
+        self.numbers[1] = 0.0
+        self.numbers.append(2.0)
         self.history[0] += 1
         self.objects[0] = 2
         self.record.total += 1
@@ -286,19 +290,19 @@ def frozen_record() -> Case:
 
 
 class Wrapper(torch.Tensor):
-    """A tensor made of two others, as ``DTensor`` or a quantized weight is."""
+    """A tensor made of two others and something else, as ``DTensor`` or a quantized weight is."""
 
-    __slots__ = ("one", "two")
+    __slots__ = ("mesh", "one", "two")
 
     @staticmethod
     def __new__(cls, one: torch.Tensor, two: torch.Tensor) -> Any:
         return torch.Tensor._make_wrapper_subclass(cls, one.shape, dtype=one.dtype)
 
     def __init__(self, one: torch.Tensor, two: torch.Tensor) -> None:
-        self.one, self.two = one, two
+        self.one, self.two, self.mesh = one, two, "no tensor"
 
     def __tensor_flatten__(self) -> Any:
-        return ["one", "two"], None
+        return ["one", "two", "mesh"], None
 
     @classmethod
     def __torch_dispatch__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -349,6 +353,31 @@ def tied() -> Case:
     model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
     model[1].weight = model[0].weight
     return Case.of(model, lambda model: setattr(model[1], "weight", nn.Parameter(torch.zeros(3, 3))) or model[0].weight.data.add_(1))
+
+
+def carried() -> Case:
+    """A state that is written to in place, from weights."""
+    model = Holder(torch.zeros(2), weight=torch.ones(2, requires_grad=True))
+    return Case((model,), lambda: model.b0.mul_(0.5).add_(model.weight), lambda: (described(model), model.b0.is_leaf))
+
+
+def nested() -> Case:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch advises another layout
+        tensor = torch.nested.nested_tensor([torch.zeros(2), torch.ones(1)])
+    return Case((Holder(tensor),), lambda: tensor.add_(1), lambda: [part.tolist() for part in tensor.unbind()])
+
+
+def equal_members() -> Case:
+    class Token:
+        def __eq__(self, other: object) -> bool:
+            return isinstance(other, Token)
+
+        def __hash__(self) -> int:
+            return 1
+
+    model = Holder(tokens={Token()})
+    return Case((model,), lambda: (model.tokens.clear(), model.tokens.add(Token())), lambda: [id(token) for token in model.tokens])
 
 
 def expanded() -> Case:
@@ -633,6 +662,9 @@ CASES: dict[str, Callable[[], Case]] = {
     "views of one buffer": flat,
     "tied weights": tied,
     "expanded buffer": expanded,
+    "state carried from step to step": carried,
+    "nested": nested,
+    "equal members of a set": equal_members,
     "resized storage": resized,
     "state made later": lazy_state,
     "param groups": groups,
@@ -710,6 +742,7 @@ def take_away(monkeypatch: Any, name: str) -> None:
 SEEN_BY = {
     "keep_array": "attribute history",
     "keep_bits": "NumPy generator",
+    "keep_bytes": "attribute raw",
     "keep_container": "attribute losses",
     "keep_dict": "attribute counter",
     "keep_filters": "warning filters",
@@ -720,7 +753,7 @@ SEEN_BY = {
     "keep_loader": "loader with state_dict",
     "keep_module": "a new parametrization",
     "keep_random_state": "global generators",
-    "keep_sequence": "attribute raw",
+    "keep_sequence": "attribute recent",
     "keep_set": "attribute seen",
     "keep_settings": "threads",
     "keep_slots": "slots",

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import random
 import signal
+import subprocess
+import sys
 import threading
+import weakref
 from contextlib import nullcontext, suppress
 
 import numpy as np
@@ -367,6 +370,65 @@ def test_any_other_data_is_left_alone():
     with preserve(stream, [1, 2], lambda: 3):
         assert stream._iterator == "mine"
     assert "_iterator" not in vars(stream)
+
+
+def test_a_data_set_is_left_alone_unless_it_is_in_keep():
+    class Counting(TensorDataset):
+        reads = 0
+
+        def __getitem__(self, index):
+            self.reads += 1
+            return super().__getitem__(index)
+
+    data = Counting(torch.arange(4))
+    loader = DataLoader(data)
+    for keep, reads in (([], 4), ([data], 4), ([{"data": [data]}], 4)):
+        with preserve(loader, keep=keep):
+            list(loader)
+        assert data.reads == reads
+
+
+def test_a_module_that_gives_its_parts_in_its_own_way_is_kept_whole():
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.frozen = nn.Linear(2, 2), nn.Linear(2, 2)
+
+        def parameters(self):
+            return self.layer.parameters()
+
+        def children(self):
+            raise NotImplementedError
+
+    model = Own()
+    before = bits(model.frozen.weight)
+    with preserve(model):
+        model.frozen.weight.data.add_(1)
+    assert bits(model.frozen.weight) == before
+
+
+def test_a_proxy_of_what_is_gone_is_passed_over():
+    model = nn.Linear(2, 2)
+    model.others = [weakref.proxy(model), weakref.proxy(nn.Linear(2, 2))]
+    with preserve(model):
+        model.others.clear()
+    assert len(model.others) == 2
+
+
+READ_ONLY = """
+import sys, numpy, torch
+from hessian import preserve
+model = torch.nn.Module()
+model.table = torch.from_numpy(numpy.memmap(sys.argv[1], dtype="f4", mode="r"))
+with preserve(model):
+    pass
+"""
+
+
+def test_memory_that_can_only_be_read_is_not_written_to(tmp_path):
+    """In a process of its own, which would end by a signal."""
+    np.zeros(1000, dtype=np.float32).tofile(tmp_path / "table")
+    subprocess.run([sys.executable, "-W", "ignore", "-c", READ_ONLY, tmp_path / "table"], check=True)
 
 
 def test_generators_are_found_through_a_batch_sampler():
