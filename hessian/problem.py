@@ -196,8 +196,7 @@ def check_batch_device(batch: Any, model: nn.Module) -> None:
 
 def check_optimizer(optimizer: Any, modules: list[nn.Module]) -> None:
     """Refuse an optimizer that does not train this model, or whose LR cannot be swept."""
-    if not all(hasattr(optimizer, name) for name in ("param_groups", "step", "zero_grad", "state")):
-        raise BadType(f"optimizer is a {type(optimizer).__name__}, not a torch optimizer; pass the object whose step() trains the model.")
+    check_is_optimizer(optimizer)
     known = {id(parameter) for module in modules for parameter in module.parameters()}
     held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     strangers = sum(id(parameter) not in known for parameter in held)
@@ -206,20 +205,35 @@ def check_optimizer(optimizer: Any, modules: list[nn.Module]) -> None:
             f"optimizer holds {strangers} tensors that are not parameters of model; "
             "create it from model.parameters() after wrapping or moving the model."
         )
-    if any("lr" not in group for group in optimizer.param_groups):
-        raise BadArgument(f"{type(optimizer).__name__} has param groups without lr, so there is no learning rate to find.")
+    check_has_lr(optimizer)
     lr_ratios(optimizer)
     check_step(optimizer)
 
 
+def check_is_optimizer(optimizer: Any) -> None:
+    """Refuse what does not look like one of torch's."""
+    if not all(hasattr(optimizer, name) for name in ("param_groups", "step", "zero_grad", "state")):
+        raise BadType(f"optimizer is a {type(optimizer).__name__}, not a torch optimizer; pass the object whose step() trains the model.")
+
+
+def check_has_lr(optimizer: Any) -> None:
+    """Refuse an optimizer without an LR, or that uses it for the first step only."""
+    name = type(optimizer).__name__
+    if any("lr" not in group for group in optimizer.param_groups):
+        raise BadArgument(f"{name} has param groups without lr, so there is no learning rate to find.")
+    if isinstance(optimizer, torch.optim.Rprop):
+        raise BadArgument(f"{name} adapts every weight's step by itself and uses lr for the first step only, so there is no lr to find.")
+
+
 def check_step(optimizer: Any) -> None:
-    """Refuse optimizers that need a closure, or that use lr for their first step only."""
+    """Refuse optimizers that need a closure."""
     name = type(optimizer).__name__
     closure = inspect.signature(optimizer.step).parameters.get("closure")
     if closure is not None and closure.default is inspect.Parameter.empty:
-        raise BadArgument(f"{name} needs a closure that it calls several times a step, which a sweep cannot measure; use SGD or Adam here.")
-    if isinstance(optimizer, torch.optim.Rprop):
-        raise BadArgument(f"{name} adapts every weight's step by itself and uses lr for the first step only, so there is no lr to find.")
+        raise BadArgument(
+            f"{name} needs a closure that it calls several times a step, which cannot be measured here; "
+            "use SGD or Adam, or lrfinder.LRSweep around your own step."
+        )
 
 
 def trained_parameters(modules: list[nn.Module], optimizer: Any) -> dict[str, nn.Parameter]:

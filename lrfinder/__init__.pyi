@@ -2,6 +2,7 @@ from .combine import suggest_lr as suggest_lr
 from .doubts import Doubt as Doubt
 from .doubts import NoSuggestionError as NoSuggestionError
 from .find import find_lr as find_lr
+from .loop import LRSweep as LRSweep
 from .plotting import plot as plot
 from .results import LRCurve as LRCurve
 from .results import Suggestion as Suggestion
@@ -9,6 +10,6 @@ from .results import load as load
 from .rules import rule as rule
 from .sweep import range_test as range_test
 
-__all__ = ["Doubt", "LRCurve", "NoSuggestionError", "Suggestion", "find_lr", "load", "plot", "range_test", "rule", "suggest_lr"]
+__all__ = ["Doubt", "LRCurve", "LRSweep", "NoSuggestionError", "Suggestion", "find_lr", "load", "plot", "range_test", "rule", "suggest_lr"]
 
 __version__: str

@@ -29,7 +29,7 @@ from lrfinder.ramp import Ramp
 from lrfinder.results import Confirmation, LRCurve, Probes, Schedule, Suggestion
 from lrfinder.search import two_speed_sweep
 from lrfinder.setaside import set_aside
-from lrfinder.sweep import Recorded
+from lrfinder.steps import Recorded
 
 PATIENCE = 4  # times the length of the training at the answer, before a lower one is tried
 RETRIES = 4  # each a third of the LR before: two decades in all

@@ -20,7 +20,8 @@ from lrfinder.progress import Progress
 from lrfinder.ramp import Ramp
 from lrfinder.results import LRCurve
 from lrfinder.smoothing import clean_length
-from lrfinder.sweep import Recorded, SweepSettings, sweep
+from lrfinder.steps import Recorded, SweepSettings
+from lrfinder.sweep import sweep
 
 FEWEST = 10  # points of a sweep
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from statistics import median
+from typing import Literal
 
 from hessian.checks import positive_float
 from hessian.errors import BadArgument
@@ -32,7 +33,7 @@ class StopRule:
         self._best = math.inf
         self._lowest = math.inf
 
-    def update(self, loss: float) -> str | None:
+    def update(self, loss: float) -> Literal["nonfinite", "diverged"] | None:
         """``"nonfinite"``, ``"diverged"``, or None to go on."""
         if not math.isfinite(loss):
             return "nonfinite"

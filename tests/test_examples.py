@@ -53,8 +53,17 @@ def test_recorded_curve_gives_learning_rates_of_several_plans(tmp_path: Path):
     assert lrs["200", "onecycle"] > lrs["200", "constant"]  # a peak may be higher than what is kept up
 
 
+def test_gan_sweeps_two_optimizers_around_its_own_step(tmp_path: Path):
+    done = python(str(EXAMPLES / "gan.py"), folder=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("range test diverged at ")
+    critic, generator = map(float, re.findall(r"lr ([\d.e-]+)", done.stdout.splitlines()[-1]))
+    assert 1e-5 < critic < 1e-3  # 2e-4 is usual; seeds 0 to 4, with 100 and 200 steps, give 7e-5 to 2e-4, and it breaks at 0.04
+    assert generator == pytest.approx(critic / 2, rel=0.1)
+
+
 def test_every_example_is_tested_here():
-    assert sorted(path.name for path in EXAMPLES.glob("*.py")) == ["before_training.py", "recorded_curve.py", "train.py"]
+    assert sorted(path.name for path in EXAMPLES.glob("*.py")) == ["before_training.py", "gan.py", "recorded_curve.py", "train.py"]
 
 
 @pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)

@@ -50,6 +50,16 @@ def call(name="find_lr", **changes):
     return prepare
 
 
+def loop(**changes):
+    """An LRSweep of the setting with some arguments replaced."""
+
+    def prepare(setting):
+        spoiled = {key: value(setting) if key in SPOILED else value for key, value in changes.items()}
+        return partial(lrfinder.LRSweep, **{"model": setting.model, "optimizer": setting.optimizer, **spoiled})
+
+    return prepare
+
+
 def spoiled(**attributes):
     """A call after some values of the param group were replaced."""
 
@@ -253,6 +263,34 @@ CASES = {
         )
     },
     "unknown snapshot in preserve": (plain(lambda: hessian.preserve(snapshot="disk")), BadArgument, "snapshot='disk'", "choose 'device'"),
+    **{
+        f"{name} in LRSweep": (prepare, exception, cause, cure)
+        for name, prepare, exception, cause, cure in (
+            ("no model", loop(model=lambda s: []), BadArgument, "model is an empty list", "pass the model that your step trains"),
+            ("no optimizer", loop(optimizer=lambda s: []), BadArgument, "optimizer is an empty list", "pass the optimizer"),
+            ("a model that is a list", loop(model=lambda s: [[1]]), BadType, "model is a list, not a torch.nn.Module", "pass the module"),
+            ("optimizer missing", loop(optimizer=lambda s: None), BadType, "optimizer is a NoneType", "pass the object whose step()"),
+            ("loader for optimizer", loop(optimizer=lambda s: s.data), BadType, "optimizer is a tuple", "pass the object whose step()"),
+            ("Rprop", loop(optimizer=lambda s: torch.optim.Rprop(s.model.parameters())), BadArgument, "Rprop adapts", "no lr to find"),
+            (
+                "optimizer of another model",
+                loop(optimizer=lambda s: torch.optim.SGD(nn.Linear(4, 3).parameters())),
+                BadArgument,
+                "none of the 2 tensors that optimizer holds",
+                "create it from model.parameters()",
+            ),
+            (
+                "learning rates of zero",
+                loop(optimizer=lambda s: [torch.optim.SGD(s.model.parameters(), lr=0.0)] * 2),
+                BadArgument,
+                "base learning rates are [0.0, 0.0]",
+                "create it with a positive lr",
+            ),
+            ("crossed ends", loop(start_lr=1.0, end_lr=0.1), BadArgument, "start_lr=1 is not below end_lr=0.1", "swap them"),
+            ("unknown snapshot", loop(snapshot="disk"), BadArgument, "snapshot='disk' is unknown", "choose 'device' or 'cpu'"),
+            ("keep that is no list", loop(keep=3), BadType, "keep is a int, not a list", "pass keep=[...]"),
+        )
+    },
     "unknown rule": (plain(lambda: short_curve().suggest("best")), BadArgument, "rule 'best' is unknown", "choose one of"),
     "curve too short for a rule": (
         plain(lambda: short_curve().suggest("steepest")),

@@ -7,10 +7,11 @@ that puts it back; ``guard`` calls them all, with Ctrl-C held back.
 from hessian.snapshot.guard import Guard, Snapshot, check_choices, preserve
 from hessian.snapshot.keeping import Place, Restore
 from hessian.snapshot.randomness import keep_random_state, seed_everything
-from hessian.snapshot.signals import uninterrupted
+from hessian.snapshot.signals import Doorkeeper, uninterrupted
 from hessian.snapshot.tensors import keep_tensors
 
 __all__ = [
+    "Doorkeeper",
     "Guard",
     "Place",
     "Restore",

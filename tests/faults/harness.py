@@ -17,11 +17,9 @@ from oracles import assert_untouched
 from subjects import ENTRIES, OPTIMIZERS, PLACES, Subject, make_subject
 from torch import Tensor
 
-import lrfinder.search
-import lrfinder.sweep
 from hessian.errors import BadArgument, MeasurementError
 from lrfinder import LRCurve
-from lrfinder.sweep import sweep
+from lrfinder.steps import Steps
 
 
 class Signal:
@@ -78,16 +76,15 @@ class Clean:
 
 @cache
 def clean_run(optimizer: str, entry: str) -> Clean:
-    kind, started = OPTIMIZERS[optimizer], list[Counter[str]]()
+    kind, started, over = OPTIMIZERS[optimizer], list[Counter[str]](), Steps.over
     subject = make_subject(kind)
 
-    def noting(*args: Any) -> LRCurve:
+    def noting(*args: Any) -> Iterator[Any]:
         started.append(Counter(subject.wire.calls))
-        return sweep(*args)
+        return over(*args)
 
     with pytest.MonkeyPatch.context() as patch, suppress(MeasurementError):  # a search may find nothing and yet runs to its end
-        for module in (lrfinder.search, lrfinder.sweep):
-            patch.setattr(module, "sweep", noting)
+        patch.setattr(Steps, "over", noting)
         ENTRIES[entry](subject, kind)
     calls = Counter(subject.wire.calls)
     return Clean(calls, started[0] if started else None, make_subject(kind).ten_steps())

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from trainings import forever, points, seed_by_hand
 
 from hessian import stable_lr
-from lrfinder import find_lr, range_test
+from lrfinder import LRSweep, find_lr, range_test
 
 PLACES = ("loss", "forward", "data", "collate", "step", "forward hook", "backward hook", "restore")
 
@@ -239,8 +239,19 @@ def short_range(subject: Subject, kind: Kind) -> Any:
     return range_test(**subject.arguments, start_lr=1e-3, end_lr=1.0, num_iter=12, progress=False)
 
 
+def short_loop(subject: Subject, kind: Kind) -> Any:
+    with LRSweep(subject.model, subject.optimizer, start_lr=1e-3, end_lr=1.0, num_iter=12, progress=False) as sweep:
+        for inputs, target in sweep(subject.loader):
+            subject.optimizer.zero_grad()
+            loss = subject.wire.criterion(subject.model(inputs), target)
+            loss.backward()
+            subject.optimizer.step()
+            sweep.report(loss)
+    return sweep.curve
+
+
 def short_limit(subject: Subject, kind: Kind) -> Any:
     return stable_lr(**subject.arguments, num_batches=2, max_hvps=4, along=kind.along)  # type: ignore[arg-type]
 
 
-ENTRIES: dict[str, Entry] = {"find_lr": short_find, "range_test": short_range, "stable_lr": short_limit}
+ENTRIES: dict[str, Entry] = {"find_lr": short_find, "range_test": short_range, "LRSweep": short_loop, "stable_lr": short_limit}

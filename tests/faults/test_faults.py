@@ -41,7 +41,7 @@ def check_faults(optimizer: str, entry: str, *, every: int, loss_every: int, off
         check_fault(optimizer, entry, place, index, FAULTS[fault]())
 
 
-@pytest.mark.parametrize("entry", ["range_test", "stable_lr"])
+@pytest.mark.parametrize("entry", ["range_test", "LRSweep", "stable_lr"])
 @pytest.mark.parametrize("optimizer", THOROUGH)
 def test_a_fault_at_any_call_leaves_no_trace(optimizer, entry):
     check_faults(optimizer, entry, every=2, loss_every=1)
@@ -88,7 +88,7 @@ def test_ctrl_c_while_everything_is_put_back_waits_until_it_is(entry, first):
     subject.wire.arm("loss", place, pull_both)
     error = guarded(optimizer, entry, subject)[1]
     assert type(error) is KeyboardInterrupt
-    assert isinstance(getattr(error, "curve", None), LRCurve if clean.started else type(None))
+    assert isinstance(getattr(error, "curve", None), LRCurve if clean.started is not None else type(None))
     assert subject.ten_steps() == clean.afterwards
 
 

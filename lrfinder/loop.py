@@ -1,0 +1,223 @@
+"""``LRSweep``: the sweep around the user's own training step, for every training that ``range_test`` cannot know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from functools import partial
+from itertools import repeat
+from numbers import Real
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hessian.batches import Batches, batch_size
+from hessian.describe import describe_optimizer
+from hessian.errors import BadArgument, BadType
+from hessian.problem import check_has_lr, check_is_optimizer, check_model
+from hessian.snapshot import Doorkeeper, Guard, Place, check_choices, seed_everything
+from lrfinder.progress import Progress
+from lrfinder.ramp import Mode, Ramp
+from lrfinder.results import LRCurve
+from lrfinder.steps import SMOOTHING, Recorded, Steps, SweepSettings
+
+
+class LRSweep(AbstractContextManager["LRSweep"]):
+    """A range test around your own training step: several optimizers, closures, Fabric, Accelerate, anything that takes steps.
+
+    ::
+
+        with lrfinder.LRSweep(model, optimizer, start_lr=1e-6, end_lr=1.0) as sweep:
+            for batch in sweep(loader):
+                sweep.report(my_training_step(batch))
+        sweep.curve.suggest("steepest")
+
+    Before every batch the LRs are set; ``report`` takes the loss of the step that you made with it. The loop ends after ``num_iter``
+    steps or where the loss breaks, and leaving the block puts models, optimizers, loader and random generators back bit for bit, also
+    after an error or Ctrl-C, which carry what was recorded as their ``curve``.
+
+    Args:
+        model: The model, or a list of them: every module that your step trains or changes.
+        optimizer: The optimizer, or a list of them; all param groups keep the ratio of their base LRs, and the curve reports the
+            largest group's.
+        start_lr: First learning rate.
+        end_lr: Last learning rate.
+        num_iter: Steps.
+        mode: ``"exponential"``, or ``"linear"`` as in Smith's paper.
+        stop_factor: Stop when the running median exceeds this times the best loss and 1.2 times the initial one.
+        smoothing: Half-width of the smoothing window, as a share of ``num_iter``; 0 for none.
+        seed: Of every random generator when the loop begins, hence of the data order.
+        progress: Show a bar on stderr; None shows one on a terminal.
+        keep: Whatever else your step changes and must come back: EMA copies, schedulers, a ``GradScaler``, replay buffers, a loader
+            that you read yourself.
+        snapshot: Where the copy of what must come back lies: ``"device"`` beside the original, or ``"cpu"`` in the host's memory.
+
+    Raises:
+        ValueError, TypeError: If an argument cannot be right; nothing has moved yet.
+        RuntimeError: If it is used in another order than above.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module | Sequence[nn.Module],
+        optimizer: Any,
+        *,
+        start_lr: float = 1e-7,
+        end_lr: float = 10.0,
+        num_iter: int = 100,
+        mode: Mode = "exponential",
+        stop_factor: float = 4.0,
+        smoothing: float = SMOOTHING,
+        seed: int = 0,
+        progress: bool | None = None,
+        keep: Sequence[Any] = (),
+        snapshot: Place = "device",
+    ) -> None:
+        models, optimizers = listed("model", model), listed("optimizer", optimizer)
+        check_training(models, optimizers)
+        check_choices(keep, snapshot)
+        settings = SweepSettings(Ramp(start_lr, end_lr, num_iter, mode), stop_factor, smoothing, seed, "sweep")
+        self._steps = Steps(optimizers, settings)
+        self._progress = Progress(progress)
+        self._about: dict[str, Any] = {
+            "model": " and ".join(type(module).__name__ for module in models),
+            "optimizer": " and ".join(map(describe_optimizer, optimizers)),
+        }
+        modes: list[AbstractContextManager[Any]] = [torch.inference_mode(False), torch.enable_grad()]
+        self._preserved = partial(Guard, models, optimizers, [], keep, snapshot, modes)  # not a Guard, which would hold the copy for ever
+        self._place: Place = snapshot
+        self._recorded = Recorded()
+        self._stack = ExitStack()
+        self._state = "new"
+        self._door = Doorkeeper(self, LRSweep.__enter__.__code__, LRSweep.__call__.__code__, LRSweep.__exit__.__code__)
+
+    def __enter__(self) -> LRSweep:
+        if self._state != "new":
+            raise RuntimeError("this LRSweep has been entered before; make a new one for every sweep.")
+        try:
+            self._state = "entered"
+            self._door.begin()
+            self._stack.enter_context(self._preserved())
+            self._door.deliver()
+        except BaseException:
+            self._leave()
+            raise
+        return self
+
+    def __call__(self, data: Any = None) -> Iterator[Any]:
+        """The batches, each with the LRs of its step set before it comes.
+
+        Args:
+            data: Batches that can be read more than once (they are, if shorter than the sweep), or a function that returns one. They
+                are put back with all else. None for an endless stream of None, where your step gets its data itself.
+
+        Raises:
+            RuntimeError: If it is called outside the ``with`` block, or twice.
+            BadArgument, BadType: If the data cannot be read, or not twice.
+        """
+        self._check_inside("sweep(...)")
+        if self._state == "begun":
+            raise RuntimeError("sweep(...) was called twice; one LRSweep is one loop: make a new one for another sweep.")
+        batches = None if data is None else Batches(data)
+        self._about["samples"] = None if batches is None else batches.samples
+        self._begin([] if batches is None else [batches.data])
+        loop = self._steps.over(repeat(None) if batches is None else map(self._measured, batches), self._progress)
+        self._stack.callback(loop.close)  # type: ignore[attr-defined]
+        self._door.deliver()
+        return loop
+
+    def _begin(self, data: list[Any]) -> None:
+        """Preserve the data too, and make all that follows a function of the seed."""
+        self._stack.enter_context(Guard([], [], data, (), self._place))
+        self._stack.callback(self._note)
+        seed_everything(self._steps.settings.seed, *data)
+        self._state = "begun"
+
+    def _measured(self, batch: Any) -> Any:
+        """The batch; how large the first one is, is noted."""
+        self._about.setdefault("batch_size", batch_size(batch))
+        return batch
+
+    def report(self, loss: float | Tensor) -> None:
+        """Record the loss of the step made with this batch. A tensor is read once, and none of its graph is held.
+
+        Args:
+            loss: One number, as a float or a tensor.
+
+        Raises:
+            RuntimeError: If it is called outside the loop, or twice for a batch.
+            BadArgument, BadType: If the loss is not one number.
+        """
+        self._check_inside("report(loss)")
+        if not self._steps.waiting:
+            done = len(self._steps.losses)
+            when = f"again after the loss of step {done} was reported" if done else "before the first batch"
+            raise RuntimeError(f"report(loss) was called {when}; call it once for every batch, inside the loop over sweep(...).")
+        self._steps.report(one_number(loss))
+
+    @property
+    def curve(self) -> LRCurve:
+        """What was reported so far: during the loop, after it, and after an error."""
+        return self._steps.curve(**self._about)
+
+    def _check_inside(self, what: str) -> None:
+        if self._state in ("new", "left"):
+            where = "before" if self._state == "new" else "after"
+            raise RuntimeError(
+                f"{what} was called {where} the with block of its LRSweep; call it inside, where all is put back at the end."
+            )
+
+    def _note(self) -> None:
+        self._recorded.add(self.curve)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            with self._recorded.carried():
+                self._leave()
+        finally:
+            if error is not None:
+                self._recorded.attach(error)
+
+    def _leave(self) -> None:
+        self._state = "left"
+        try:
+            self._stack.close()
+        finally:
+            self._door.end()
+
+
+def listed(name: str, value: Any) -> list[Any]:
+    """One thing or several, as a list."""
+    things = list(value) if isinstance(value, (list, tuple)) else [value]
+    if not things:
+        raise BadArgument(f"{name} is an empty list; pass the {name} that your step trains, or several.")
+    return things
+
+
+def check_training(models: list[Any], optimizers: list[Any]) -> None:
+    """Refuse what is no training. Optimizers may also hold tensors of no module, as the temperature of an actor-critic."""
+    for model in models:
+        check_model(model)
+    for optimizer in optimizers:
+        check_is_optimizer(optimizer)
+        check_has_lr(optimizer)
+    known = {id(parameter) for model in models for parameter in model.parameters()}
+    held = [id(parameter) for optimizer in optimizers for group in optimizer.param_groups for parameter in group["params"]]
+    if not known.intersection(held):
+        raise BadArgument(
+            f"none of the {len(held)} tensors that optimizer holds is a parameter of model; "
+            "create it from model.parameters() after wrapping or moving the model."
+        )
+
+
+def one_number(loss: Any) -> float:
+    """The loss as a float."""
+    if isinstance(loss, Tensor):
+        if loss.numel() != 1:
+            raise BadArgument(f"report got a tensor of shape {tuple(loss.shape)}, not one number; reduce it, as with loss.mean().")
+        loss = loss.item()
+    if isinstance(loss, bool) or not isinstance(loss, Real):
+        raise BadType(f"report got a {type(loss).__name__}, not one number; pass the loss of this step, as a float or a tensor.")
+    return float(loss)

@@ -1,0 +1,162 @@
+"""What every sweep is made of: an LR for each step, a loss for each LR, and the end. Whoever trains in between is not known here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hessian.checks import whole_number
+from hessian.errors import BadArgument
+from hessian.groups import Group, lr_ratios, set_lr
+from hessian.results import Floats
+from lrfinder.progress import Progress
+from lrfinder.ramp import Ramp
+from lrfinder.results import LEAST_POINTS, LRCurve, Status
+from lrfinder.smoothing import corrected
+from lrfinder.stopping import StopRule
+
+SMOOTHING = 0.04  # of num_iter: a third of a decade to each side when a hundred steps span eight
+NO_MORE = object()
+
+
+@dataclass(frozen=True)
+class SweepSettings:
+    """What to sweep over and when to stop; checked when made."""
+
+    ramp: Ramp
+    stop_factor: float = 4.0
+    smoothing: float = SMOOTHING
+    seed: int = 0
+    label: str = "range test"
+
+    def __post_init__(self) -> None:
+        StopRule(self.stop_factor)
+        whole_number("seed", self.seed)
+        if not 0 <= self.smoothing <= 0.5:
+            raise BadArgument(f"smoothing={self.smoothing} is not a share of the sweep; pass a number from 0 (none) to 0.5.")
+
+
+class Recorded:
+    """The last sweep as far as it has come: whatever goes wrong carries it, and be it while everything is put back."""
+
+    def __init__(self) -> None:
+        self.curve: LRCurve | None = None
+
+    def add(self, curve: LRCurve) -> None:
+        """The newest sweep counts, unless it is too short to judge and an earlier one went further."""
+        if self.curve is None or curve.clean >= min(LEAST_POINTS, self.curve.clean):
+            self.curve = curve
+
+    @contextmanager
+    def carried(self) -> Iterator[None]:
+        """An error that leaves the block has what was recorded by then as its ``curve``, unless it carries one of its own."""
+        try:
+            yield
+        except BaseException as error:
+            self.attach(error)
+            raise
+
+    def attach(self, error: BaseException) -> None:
+        """Give the error what was recorded as its ``curve``."""
+        if self.curve is not None and isinstance(getattr(error, "curve", None), (LRCurve, type(None))):  # a curve of ours may be old
+            with suppress(AttributeError, TypeError):  # a few exception classes take no attributes
+                error.curve = self.curve  # type: ignore[attr-defined]
+
+
+class Together:
+    """Several optimizers as one: the param groups of all, whose LRs keep their ratio."""
+
+    def __init__(self, optimizers: Sequence[Any]) -> None:
+        self.optimizers = optimizers
+
+    @property
+    def param_groups(self) -> list[Group]:
+        """Those that there are now, in order."""
+        return [group for optimizer in self.optimizers for group in optimizer.param_groups]
+
+
+class Steps:
+    """The steps of one sweep: ``over`` gives a batch for each, with the LR set; ``report`` takes its loss and decides whether to go on.
+
+    Args:
+        optimizers: Whose LRs rise; the largest of all groups is the one that is recorded.
+        settings: Over what, and until when.
+        baseline: What the same batches cost at the initial weights, if known.
+
+    Attributes:
+        losses: What was reported; nothing is lost when the sweep is cut short.
+        status: ``"interrupted"`` until it is over.
+        waiting: Whether a batch is out whose loss has not been reported.
+    """
+
+    def __init__(self, optimizers: Sequence[Any], settings: SweepSettings, baseline: Floats | None = None) -> None:
+        self.settings = settings
+        self.losses: list[float] = []
+        self.status: Status = "interrupted"
+        self.waiting = False
+        self._groups = Together(optimizers)
+        self._ratios = lr_ratios(self._groups)
+        self._baseline = baseline
+        self._stop = StopRule(settings.stop_factor, None if baseline is None else float(baseline.mean()))
+
+    def over(self, batches: Iterable[Any], progress: Progress) -> Iterator[Any]:
+        """One batch after another, until the sweep is over.
+
+        Raises:
+            RuntimeError: If a batch is asked for before the last one's loss was reported.
+        """
+        grid, source = self.settings.ramp.lrs.tolist(), iter(batches)
+        for lr in progress.over(grid, len(grid), self.settings.label):
+            batch = next(source, NO_MORE)
+            if batch is NO_MORE:
+                self.status = "data_ended"
+                return
+            set_lr(self._groups, lr, self._ratios)
+            self.waiting = True
+            yield batch
+            self._check_reported()
+            if self.status != "interrupted":
+                return
+
+    def _check_reported(self) -> None:
+        if self.waiting:
+            step = len(self.losses) + 1
+            raise RuntimeError(f"the loss of step {step} was not reported; call report(loss) once for every batch, before the next one.")
+
+    def report(self, loss: float) -> None:
+        """Record the loss of the batch that is out, and decide."""
+        self.waiting = False
+        self.losses.append(loss)
+        verdict = self._stop.update(loss if self._baseline is None else comparable(self.losses, self._baseline))
+        if verdict is not None:
+            self.status = verdict
+        elif len(self.losses) == self.settings.ramp.num_iter:
+            self.status = "completed"
+
+    def curve(self, **circumstances: Any) -> LRCurve:
+        """The losses so far; ``circumstances`` are further fields of the curve."""
+        ramp, count = self.settings.ramp, len(self.losses)
+        return LRCurve(
+            lrs=ramp.lrs[:count],
+            losses=np.array(self.losses),
+            status=self.status,
+            mode=ramp.mode,
+            start_lr=ramp.start_lr,
+            end_lr=ramp.end_lr,
+            num_iter=ramp.num_iter,
+            stop_factor=self.settings.stop_factor,
+            smoothing=self.settings.smoothing,
+            seed=self.settings.seed,
+            baseline=np.empty(0) if self._baseline is None else self._baseline[:count],
+            **circumstances,
+        )
+
+
+def comparable(losses: list[float], baseline: Floats) -> float:
+    """The last loss without what is due to its batch."""
+    index = len(losses) - 1
+    return float(corrected(np.array(losses[-1:]), baseline[index : index + 1], baseline)[0])
