@@ -54,7 +54,7 @@ def check_falls(loss: Floats) -> None:
 def steepest(lr: Floats, loss: Floats) -> float:
     """Where the loss falls fastest per factor of LR. Per unit of LR, as some finders take it, tiny LRs always look steepest."""
     check_falls(loss)
-    with np.errstate(divide="ignore", invalid="ignore"):  # neighbours may be so close that their logarithms are one number
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # neighbours may be so close that their logarithms are one number
         slope = np.gradient(loss / unit_of(loss), np.log(lr))
     return float(lr[np.where(np.isnan(slope), np.inf, slope).argmin()])
 

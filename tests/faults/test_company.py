@@ -19,6 +19,7 @@ from oracles import differences
 from subjects import ENTRIES, OPTIMIZERS, Subject, make_subject
 from trainings import seed_by_hand
 
+from hessian.errors import MeasurementError
 from hessian.operators.graphs import differentiable_twice
 
 ADAM, SGD = OPTIMIZERS["adam mid-training onecycle"], OPTIMIZERS["sgd mid-training cosine"]
@@ -72,7 +73,8 @@ def test_two_finders_in_two_threads_harm_neither_model(first, second):
 
         return run
 
-    assert in_threads(work(subjects[0], ADAM, first, nullcontext), work(subjects[1], SGD, second, autocast)) == []
+    errors = in_threads(work(subjects[0], ADAM, first, nullcontext), work(subjects[1], SGD, second, autocast))
+    assert all(isinstance(error, MeasurementError) for error in errors), errors  # they draw from one generator: an answer is luck
     for subject, kind, old in zip(subjects, (ADAM, SGD), before, strict=True):
         assert set(differences(old, digest(subject))) <= set(GLOBAL_GENERATORS)
         assert ten_steps_from_seed(subject) == ten_steps_from_seed(make_subject(kind))
