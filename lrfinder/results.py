@@ -111,7 +111,9 @@ class LRCurve(Result):
     def steadied(self) -> bool:
         """Whether the baseline is there, and makes the curve steadier."""
         clean = self.clean
-        return clean > 1 and len(self.baseline) > 0 and steadies(self.losses[:clean], self.baseline[:clean])
+        if clean < 2 or not len(self.baseline) or not steadies(self.losses[:clean], self.baseline[:clean]):
+            return False
+        return clean_length(corrected(self.losses, self.baseline)) >= clean  # the quotient of huge losses may be no number
 
     @cached_property
     def corrected(self) -> Floats:
