@@ -7,7 +7,7 @@ from numbers import Integral, Real
 
 from hessian.errors import BadArgument, BadType
 
-LONG = 2**63  # what torch takes as a seed or a size
+LONG = 2**63  # from here on a whole number is no seed or size for torch, and fits no array
 
 
 def positive_float(name: str, value: object) -> float:

@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 
-LONG = 2**63  # whole numbers from here on fit no array, and their arithmetic with floats overflows
+from hessian.checks import LONG
+
 NONFINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 

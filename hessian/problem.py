@@ -15,7 +15,7 @@ from torch.nn.parameter import UninitializedParameter
 from hessian.batches import Batches, tensors_in
 from hessian.errors import BadArgument, BadType
 from hessian.groups import lr_ratios
-from hessian.snapshot import Guard, Place, Snapshot, check_choices, seed_everything
+from hessian.snapshot import Guard, Place, Snapshot, check_choices, seed_everything, with_gradients
 
 LossFn = Callable[[Any, Any], Tensor]
 
@@ -82,9 +82,8 @@ class Problem:
             BadArgument, BadType: If ``keep`` or ``snapshot`` cannot be right; on entering, if the copy does not fit.
         """
         optimizers = [] if self.optimizer is None else [self.optimizer]
-        modes: list[AbstractContextManager[Any]] = [torch.inference_mode(False), torch.enable_grad()]
         check_choices(keep, snapshot)
-        return Guard(self.modules, optimizers, [self.batches.data, *more], keep, snapshot, modes)
+        return Guard(self.modules, optimizers, [self.batches.data, *more], keep, snapshot, with_gradients())
 
     def seed(self, seed: int) -> None:
         """Make what follows, data order included, a function of ``seed`` and the weights alone; inside ``preserved``."""

@@ -13,7 +13,7 @@ from lrfinder.basin import FEW, Basin, find_basin
 from lrfinder.constants import CONSTANTS
 from lrfinder.doubts import Doubt
 from lrfinder.horizon import check_schedule, horizon_factors, planned_steps
-from lrfinder.plateau import escaped, little_gain, nothing_moved, on_plateau
+from lrfinder.plateau import escaped, got_better, little_gain, on_plateau
 from lrfinder.results import LRCurve, Probes, Schedule, Suggestion
 from lrfinder.softmin import soft_minimum
 
@@ -103,7 +103,7 @@ def centre_of(curve: LRCurve, needed: bool = False) -> tuple[float, Basin | None
         curve.check_length()
         if needed:
             raise
-        return below_break(curve), None
+        return math.log10(break_ceiling(curve)) + CONSTANTS.without_basin, None
     return basin.midpoint, basin
 
 
@@ -132,21 +132,11 @@ def place_of(curve: LRCurve, probes: Probes | None) -> Place:
     Raises:
         NoSuggestionError: If the curve is too short, or nothing in it and in the trainings says anything.
     """
-    centre, basin = centre_of(curve, needed=probes is None)
-    if probes is None:
-        return Place(centre, basin)
-    if nothing_moved(curve, probes, basin):
-        if curve.break_lr is None:  # there is not even a break to go by
-            return Place(*centre_of(curve, needed=True), plateau=True)
-        return Place(below_break(curve), None, plateau=True)
-    if basin is not None and on_plateau(curve, probes):
-        return Place(centre, basin, plateau=True)
+    nothing_else = probes is None or (curve.break_lr is None and not got_better(curve, probes))
+    centre, basin = centre_of(curve, needed=nothing_else)
+    if probes is None or on_plateau(curve, probes, basin):
+        return Place(centre, basin, plateau=probes is not None)
     return Place(centre, basin, trained=probes.runs[0].steps, escaped=escaped(curve, probes))
-
-
-def below_break(curve: LRCurve) -> float:
-    """What stands for the middle of the basin where there is none, in log10."""
-    return math.log10(break_ceiling(curve)) + CONSTANTS.without_basin
 
 
 def best_of(probes: Probes) -> float:

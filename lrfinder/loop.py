@@ -10,14 +10,13 @@ from numbers import Real
 from types import TracebackType
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from hessian.batches import Batches, batch_size
 from hessian.describe import describe_optimizer
 from hessian.errors import BadArgument, BadType
 from hessian.problem import check_has_lr, check_is_optimizer, check_model
-from hessian.snapshot import Doorkeeper, Guard, Place, check_choices, seed_everything
+from hessian.snapshot import Doorkeeper, Guard, Place, check_choices, seed_everything, with_gradients
 from lrfinder.progress import Progress
 from lrfinder.ramp import Mode, Ramp
 from lrfinder.results import LRCurve
@@ -85,8 +84,8 @@ class LRSweep(AbstractContextManager["LRSweep"]):
             "model": " and ".join(type(module).__name__ for module in models),
             "optimizer": " and ".join(map(describe_optimizer, optimizers)),
         }
-        modes: list[AbstractContextManager[Any]] = [torch.inference_mode(False), torch.enable_grad()]
-        self._preserved = partial(Guard, models, optimizers, [], keep, snapshot, modes)  # not a Guard, which would hold the copy for ever
+        # Not a Guard, which would hold the copy for ever.
+        self._preserved = partial(Guard, models, optimizers, [], keep, snapshot, with_gradients())
         self._place: Place = snapshot
         self._recorded = Recorded()
         self._stack = ExitStack()

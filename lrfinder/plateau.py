@@ -28,13 +28,13 @@ def got_better(curve: LRCurve, probes: Probes) -> bool:
     return gain(probes) > batch_noise(curve, int(curve.smooth[: curve.clean].argmin()))
 
 
-def nothing_moved(curve: LRCurve, probes: Probes, basin: Basin | None) -> bool:
-    """Whether neither the sweep nor a short training lowered the loss by more than chance."""
-    return basin is None and not got_better(curve, probes)
+def on_plateau(curve: LRCurve, probes: Probes, basin: Basin | None) -> bool:
+    """Whether no short training moved the loss, beside what the sweep gained, or beyond chance where it gained nothing.
 
-
-def on_plateau(curve: LRCurve, probes: Probes) -> bool:
-    """Whether no short training moved the loss, beside what the sweep gained: their order then tells nothing of a longer one."""
+    Their order then tells nothing of a longer one.
+    """
+    if basin is None:
+        return not got_better(curve, probes)
     worst = probes.before - max(run.after for run in probes.runs)
     return gain(probes) < FLAT * fall(curve) and worst > -fall(curve)
 

@@ -4,7 +4,7 @@
 that puts it back; ``guard`` calls them all, with Ctrl-C held back.
 """
 
-from hessian.snapshot.guard import Guard, Snapshot, check_choices, preserve
+from hessian.snapshot.guard import Guard, Snapshot, check_choices, preserve, with_gradients
 from hessian.snapshot.keeping import Place, Restore
 from hessian.snapshot.randomness import keep_random_state, seed_everything
 from hessian.snapshot.signals import Doorkeeper, uninterrupted
@@ -22,4 +22,5 @@ __all__ = [
     "preserve",
     "seed_everything",
     "uninterrupted",
+    "with_gradients",
 ]

@@ -149,6 +149,11 @@ class Guard(AbstractContextManager[Snapshot]):
                 self._door.end()
 
 
+def with_gradients() -> list[AbstractContextManager[Any]]:
+    """Modes of a guard inside which models are trained, whatever mode the caller is in."""
+    return [torch.inference_mode(False), torch.enable_grad()]
+
+
 def check_choices(keep: Any, place: Any) -> None:
     """Refuse what cannot be kept, or kept there."""
     if not isinstance(keep, (list, tuple)):
