@@ -18,24 +18,42 @@ class Batches:
     """Batches of ``data``, over and over, on ``device`` (None: left where they are).
 
     ``data`` is anything that can be read more than once (a ``DataLoader``, a list of batches), or a function
-    without arguments that returns a batch.
+    without arguments that returns a batch. With ``accumulate`` above one a batch is a ``Window`` of so many of them.
     """
 
-    def __init__(self, data: Any, device: torch.device | None = None, name: str = "data") -> None:
+    def __init__(self, data: Any, device: torch.device | None = None, name: str = "data", accumulate: int = 1) -> None:
         check_readable(data, name)
         self.data = data
         self.device = device
         self.name = name
+        self.accumulate = accumulate
+
+    def over(self, data: Any) -> Batches:
+        """Other data, read in the same way."""
+        return Batches(data, self.device, self.name, self.accumulate)
+
+    @property
+    def single(self) -> Batches:
+        """The same data, one micro-batch at a time."""
+        return Batches(self.data, self.device, self.name)
 
     def __iter__(self) -> Iterator[Any]:
         """Batches until a whole pass gives none."""
         while True:
             empty = True
-            for batch in self.one_pass():
+            for batch in self.windows():
                 empty = False
                 yield move(batch, self.device)
             if empty:
                 return
+
+    def windows(self) -> Iterator[Any]:
+        """What the optimizer makes one step of, over one pass; the last window may hold fewer micro-batches."""
+        source = self.one_pass()
+        if self.accumulate == 1:
+            yield from source
+        while window := Window(islice(source, self.accumulate)):
+            yield window
 
     def one_pass(self) -> Iterator[Any]:
         """The batches of one pass, as the data give them; a function's without end."""
@@ -55,7 +73,7 @@ class Batches:
         Raises:
             BadArgument: If the data gives no batch at all.
         """
-        taken = [move(batch, self.device) for batch in islice(self.one_pass(), count)]
+        taken = [move(batch, self.device) for batch in islice(self.windows(), count)]
         if not taken:
             raise BadArgument(f"{self.name} gave no batch; check that its length is not 0 and that drop_last leaves one.")
         return taken
@@ -74,6 +92,12 @@ class Batches:
             counts = [batch_size(batch) for batch in data]
             return None if None in counts else sum(count for count in counts if count)
         return None
+
+
+class Window(tuple[Any, ...]):
+    """Micro-batches whose gradients are accumulated to one step. Their losses count the same, whatever their sizes."""
+
+    __slots__ = ()
 
 
 def check_readable(data: Any, name: str) -> None:
@@ -141,6 +165,9 @@ def tensors_in(batch: Any) -> Iterator[Tensor]:
 
 def batch_size(batch: Any) -> int | None:
     """Number of samples: the first dimension of the first tensor that has one; None if there is no such tensor."""
+    if isinstance(batch, Window):
+        sizes = [batch_size(part) for part in batch]
+        return None if None in sizes else sum(size for size in sizes if size)
     return next((len(tensor) for tensor in tensors_in(batch) if tensor.ndim), None)
 
 
@@ -148,3 +175,13 @@ def batch_shares(batches: Sequence[Any]) -> list[float]:
     """Share of every batch in all samples; batches whose samples cannot be counted weigh the same as one sample."""
     sizes = [batch_size(batch) or 1 for batch in batches]
     return [size / sum(sizes) for size in sizes]
+
+
+def micro_batches(batches: Sequence[Any]) -> tuple[list[Any], list[float]]:
+    """What fits a forward pass each, and its share of the mean loss: windows are taken apart."""
+    parts, shares = list[Any](), list[float]()
+    for batch, share in zip(batches, batch_shares(batches), strict=True):
+        inner = batch if isinstance(batch, Window) else (batch,)
+        parts += inner
+        shares += [share / len(inner)] * len(inner)
+    return parts, shares

@@ -18,6 +18,7 @@ from hessian.operators.base import CurvatureOperator
 from hessian.problem import Problem
 from hessian.results import CriticalLR
 from hessian.snapshot import keep_random_state, keep_tensors
+from hessian.step import train_step
 from hessian.vectors import dot, flatten, norm, random_unit, unflatten
 
 DOUBLINGS = 60
@@ -39,9 +40,7 @@ def update_direction(problem: Problem, batch: Any) -> Tensor:
     restore = keep_tensors(parameters)
     before = [parameter.detach().clone() for parameter in parameters]
     set_lr(problem.optimizer, 1.0, lr_ratios(problem.optimizer))
-    problem.optimizer.zero_grad()
-    problem.loss(batch).backward()  # type: ignore[no-untyped-call]
-    problem.optimizer.step()
+    train_step(problem, batch)
     update = flatten(parameter.detach() - old for parameter, old in zip(parameters, before, strict=True))
     restore()
     problem.optimizer.zero_grad()

@@ -31,6 +31,18 @@ def lr_ratios(optimizer: Any) -> list[float]:
     return [lr / top for lr in base]
 
 
+class Together:
+    """Several optimizers as one: the param groups of all, whose LRs keep their ratio."""
+
+    def __init__(self, optimizers: Sequence[Any]) -> None:
+        self.optimizers = optimizers
+
+    @property
+    def param_groups(self) -> list[Group]:
+        """Those that there are now, in order."""
+        return [group for optimizer in self.optimizers for group in optimizer.param_groups]
+
+
 def set_lr(optimizer: Any, lr: float, ratios: Sequence[float]) -> None:
     """Give the largest group ``lr`` and every other its share."""
     for group, ratio in zip(optimizer.param_groups, ratios, strict=True):

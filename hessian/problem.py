@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
-from hessian.batches import Batches, tensors_in
+from hessian.batches import Batches, Window, tensors_in
 from hessian.errors import BadArgument, BadType
-from hessian.groups import lr_ratios
+from hessian.groups import Together, lr_ratios
+from hessian.recipe import Autocast, Recipe, StepFn
 from hessian.snapshot import Guard, Place, Snapshot, check_choices, seed_everything, with_gradients
 
 LossFn = Callable[[Any, Any], Tensor]
@@ -31,12 +32,19 @@ class Problem:
         loss_fn: ``loss_fn(model, batch) -> scalar tensor``, for any other shape of training. With neither, a batch is a mapping
             and ``model(**batch).loss`` is taken.
         device: Where batches are moved; None leaves them where the data puts them.
+        accumulate: Micro-batches of one optimizer step; a batch is then a ``Window`` of so many of them.
+        autocast: A lower precision of the forward passes: a dtype, or a function that returns a context manager.
+        scaler: The ``torch.amp.GradScaler`` of the training.
+        clip_norm: Largest norm of the gradient before a step.
+        clip_value: Largest magnitude of its entries.
+        step_fn: ``step_fn(batch) -> loss``, the whole training step; ``model`` and ``optimizer`` may then be lists of several.
 
     Raises:
         BadArgument, BadType: Subclasses of ``ValueError`` and ``TypeError``, with what is wrong and what to do.
 
     Attributes:
         loss: ``loss(batch) -> scalar tensor`` for the present weights.
+        has_loss: Whether there is one, and not only a ``step_fn``.
         parameters: What the optimizer trains (every trainable parameter if there is none), by name.
     """
 
@@ -49,22 +57,56 @@ class Problem:
         *,
         loss_fn: LossFn | None = None,
         device: torch.device | str | None = None,
+        accumulate: int = 1,
+        autocast: Autocast | None = None,
+        scaler: Any = None,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        step_fn: StepFn | None = None,
     ) -> None:
-        check_model(model)
+        own = step_fn is not None
+        models = listed("model", model) if own else [model]
+        self.optimizers = [] if optimizer is None else listed("optimizer", optimizer) if own else [optimizer]
+        for module in models:
+            check_model(module)
         self.model = model
-        self.optimizer = optimizer
-        self.modules = [model, *([criterion] if isinstance(criterion, nn.Module) else [])]
-        self.device = check_device(model, device)
+        self.optimizer: Any = Together(self.optimizers) if len(self.optimizers) > 1 else (*self.optimizers, None)[0]
+        self.modules = [*models, *([criterion] if isinstance(criterion, nn.Module) else [])]
+        self.device = check_device(models[0], device)
         self.loss_fn = choose_loss(criterion, loss_fn)
-        self._moves_itself = loss_fn is not None
-        self.batches = Batches(data, self.device)
-        if optimizer is not None:
-            check_optimizer(optimizer, self.modules)
-        self.parameters = trained_parameters(self.modules, optimizer)
+        self.has_loss = not own or criterion is not None or loss_fn is not None
+        self._moves_itself = own or loss_fn is not None
+        self.recipe = Recipe(accumulate, autocast, scaler, clip_norm, clip_value, step_fn)
+        self.batches = Batches(data, self.device, accumulate=accumulate)
+        self._check_optimizers(models)
+        self.parameters = trained_parameters(self.modules, self.optimizer)
+
+    def _check_optimizers(self, models: list[nn.Module]) -> None:
+        if self.recipe.step_fn is not None:
+            check_training(models, self.optimizers)
+        elif self.optimizers:
+            check_optimizer(self.optimizer, self.modules)
 
     def loss(self, batch: Any) -> Tensor:
-        """The loss of ``batch`` at the present weights, as the model stands (train or eval)."""
-        return self.loss_fn(self.model, batch)
+        """The loss of ``batch`` at the present weights, as the model stands (train or eval), in the precision of the training."""
+        with self.recipe.precision(self._device_type):
+            return self.loss_in_full(batch)
+
+    def loss_in_full(self, batch: Any) -> Tensor:
+        """The same in the precision of the weights; of a window, the mean over its micro-batches."""
+        if not isinstance(batch, Window):
+            return self.loss_fn(self.model, batch)
+        return torch.stack([self.loss_fn(self.model, part) for part in batch]).mean()
+
+    @property
+    def model_name(self) -> str:
+        """Class of the model, or of each of several."""
+        models = self.model if isinstance(self.model, (list, tuple)) else [self.model]
+        return " and ".join(type(model).__name__ for model in models)
+
+    @property
+    def _device_type(self) -> str:
+        return next((parameter.device.type for module in self.modules for parameter in module.parameters()), "cpu")
 
     def require_optimizer(self) -> None:
         """Refuse to go on without an optimizer, where its learning rate is wanted.
@@ -81,9 +123,9 @@ class Problem:
         Raises:
             BadArgument, BadType: If ``keep`` or ``snapshot`` cannot be right; on entering, if the copy does not fit.
         """
-        optimizers = [] if self.optimizer is None else [self.optimizer]
         check_choices(keep, snapshot)
-        return Guard(self.modules, optimizers, [self.batches.data, *more], keep, snapshot, with_gradients())
+        scaler = [] if self.recipe.scaler is None else [self.recipe.scaler]
+        return Guard(self.modules, self.optimizers, [self.batches.data, *more], [*keep, *scaler], snapshot, with_gradients())
 
     def seed(self, seed: int) -> None:
         """Make what follows, data order included, a function of ``seed`` and the weights alone; inside ``preserved``."""
@@ -92,14 +134,25 @@ class Problem:
     def check_first_loss(self) -> Any:
         """Run one forward pass, inside ``preserved``, and refuse a loss that no training could use. Returns the batch.
 
+        Without a loss of its own, ``step_fn`` is first tried by the sweep.
+
         Raises:
             BadArgument, BadType: If the loss is not one finite number with a gradient, or the batch lies on another device.
         """
         batch = self.batches.take(1)[0]
         if not self._moves_itself:
             check_batch_device(batch, self.model)
-        check_loss(self.loss(batch))
+        if self.has_loss:
+            check_loss(self.loss(batch))
         return batch
+
+
+def listed(name: str, value: Any) -> list[Any]:
+    """One thing or several, as a list."""
+    things = list(value) if isinstance(value, (list, tuple)) else [value]
+    if not things:
+        raise BadArgument(f"{name} is an empty list; pass the {name} that your step trains, or several.")
+    return things
 
 
 def check_model(model: Any) -> None:
@@ -207,6 +260,22 @@ def check_optimizer(optimizer: Any, modules: list[nn.Module]) -> None:
     check_has_lr(optimizer)
     lr_ratios(optimizer)
     check_step(optimizer)
+
+
+def check_training(models: list[Any], optimizers: list[Any]) -> None:
+    """Refuse what is no training. Optimizers may also hold tensors of no module, as the temperature of an actor-critic."""
+    for model in models:
+        check_model(model)
+    for optimizer in optimizers:
+        check_is_optimizer(optimizer)
+        check_has_lr(optimizer)
+    known = {id(parameter) for model in models for parameter in model.parameters()}
+    held = [id(parameter) for optimizer in optimizers for group in optimizer.param_groups for parameter in group["params"]]
+    if not known.intersection(held):
+        raise BadArgument(
+            f"none of the {len(held)} tensors that optimizer holds is a parameter of model; "
+            "create it from model.parameters() after wrapping or moving the model."
+        )
 
 
 def check_is_optimizer(optimizer: Any) -> None:

@@ -26,11 +26,13 @@ from hessian.operators.graphs import GRAPH_MEMORY, NoSecondDerivativeError
 from hessian.operators.hessian import HessianOperator
 from hessian.precision import autocast_devices
 from hessian.problem import LossFn, Problem
+from hessian.recipe import Autocast
 from hessian.results import EigenResult, StableLR
 from hessian.sharpest import sharpness_by_parameter
 from hessian.snapshot import Place
 from hessian.solvers.lanczos import lanczos
 from hessian.solvers.stopping import Stop
+from hessian.step import train_step
 
 PRE_ROLL = 16  # squared gradients averaged before Adam's P is read; fewer leave chance zeros in it that look like sharp directions
 FIRST_STEP_HVPS = 12  # the step-0 preconditioner is wildly uneven, so its sharpness is only asked for roughly
@@ -55,6 +57,11 @@ def stable_lr(
     along: Along = "hessian",
     graph_memory: int = GRAPH_MEMORY,
     device: torch.device | str | None = None,
+    accumulate: int = 1,
+    autocast: Autocast | None = None,
+    scaler: Any = None,
+    clip_norm: float | None = None,
+    clip_value: float | None = None,
     keep: Sequence[Any] = (),
     snapshot: Place = "device",
 ) -> StableLR:
@@ -81,6 +88,12 @@ def stable_lr(
             every optimizer, also those whose step does not shrink with the gradient (Lion, Muon), and is an upper bound for others.
         graph_memory: Bytes of graphs to keep; batches beyond it are run again for every product.
         device: Where batches are moved; None leaves them.
+        accumulate: Micro-batches of one optimizer step: ``num_batches`` counts such steps.
+        autocast: A lower precision of the forward passes of the training (a dtype, or a function that returns a context manager): the
+            optimizer's history is made with it; curvature is measured in the precision of the weights.
+        scaler: The ``torch.amp.GradScaler`` of the training.
+        clip_norm: Largest norm of the gradient before a step, as in ``torch.nn.utils.clip_grad_norm_``; only the history sees it.
+        clip_value: Largest magnitude of its entries, as in ``torch.nn.utils.clip_grad_value_``.
         keep: Whatever else your loss, hooks or optimizer change and must come back: EMA copies, schedulers, a ``GradScaler``, generators.
         snapshot: Where the copy of what must come back lies: ``"device"`` beside the original, or ``"cpu"`` in the host's memory.
 
@@ -88,7 +101,19 @@ def stable_lr(
         ValueError, TypeError: If an argument cannot be right; nothing has moved yet.
         CurvatureError: If the optimizer has no known limit, or the loss no upward curvature.
     """
-    problem = Problem(model, optimizer, data, criterion, loss_fn=loss_fn, device=device)
+    problem = Problem(
+        model,
+        optimizer,
+        data,
+        criterion,
+        loss_fn=loss_fn,
+        device=device,
+        accumulate=accumulate,
+        autocast=autocast,
+        scaler=scaler,
+        clip_norm=clip_norm,
+        clip_value=clip_value,
+    )
     problem.require_optimizer()
     settings = CurvatureSettings(num_batches, tol, seed, max_hvps, method, along, graph_memory)
     with problem.preserved(keep=keep, snapshot=snapshot) as start:
@@ -151,7 +176,7 @@ def measure_along_hessian(
     top = top_eigenvalue(geometry.around(operator), settings)
     sharpness = float(top.values[0])
     curvature_lr = geometry.max_lr(sharpness)
-    noise_lr = batch_noise_lr(operator, geometry, top.vectors[:, 0], batches)
+    noise_lr = batch_noise_lr(problem, operator, geometry, top.vectors[:, 0], batches)
     return StableLR(
         lr=min(curvature_lr, noise_lr or math.inf),
         curvature_lr=curvature_lr,
@@ -200,7 +225,7 @@ def circumstances(problem: Problem, settings: CurvatureSettings, batches: Sequen
     return {
         "method": settings.method,
         "along": settings.along,
-        "mode": "train" if problem.model.training else "eval",
+        "mode": "train" if problem.modules[0].training else "eval",
         "num_batches": len(batches),
         "batch_size": batch_size(batches[0]),
         "tol": settings.tol,
@@ -264,7 +289,7 @@ def top_eigenvalue(operator: Any, settings: CurvatureSettings) -> EigenResult:
     return top
 
 
-def batch_noise_lr(operator: Any, geometry: OptimizerGeometry, direction: Tensor, batches: Sequence[Any]) -> float | None:
+def batch_noise_lr(problem: Problem, operator: Any, geometry: OptimizerGeometry, direction: Tensor, batches: Sequence[Any]) -> float | None:
     """The mini-batch limit along the sharpest direction; None where it cannot be told."""
     limit = geometry.limit
     if len(batches) < 2 or limit.momentum is None or not isinstance(operator, HessianOperator):
@@ -272,6 +297,7 @@ def batch_noise_lr(operator: Any, geometry: OptimizerGeometry, direction: Tensor
     curvature, variance = curvature_variance(operator, direction, geometry.scale)
     if not curvature > 0:
         return None
+    variance /= problem.recipe.accumulate  # measured on micro-batches
     return noise_limit(curvature, variance, momentum=limit.momentum, averaged=limit.averaged)
 
 
@@ -279,9 +305,7 @@ def pre_roll(problem: Problem, batches: Iterable[Any]) -> None:
     """Real steps at LR zero, so that a young adaptive optimizer knows the size of its gradients."""
     set_lr(problem.optimizer, 0.0, [0.0] * len(problem.optimizer.param_groups))
     for batch in batches:
-        problem.optimizer.zero_grad()
-        problem.loss(batch).backward()  # type: ignore[no-untyped-call]
-        problem.optimizer.step()
+        train_step(problem, batch)
     problem.optimizer.zero_grad()
 
 
@@ -296,7 +320,7 @@ def doubts_of(problem: Problem, operator: Any, top: EigenResult | None, batches:
             doubts.append(CurvatureDoubt.INACCURATE)
     elif operator.graphs.recomputed:
         doubts.append(CurvatureDoubt.RECOMPUTED)
-    if autocast_devices():
+    if autocast_devices() or problem.recipe.autocast is not None:
         doubts.append(CurvatureDoubt.AUTOCAST)
     if operator.like.dtype in (torch.float16, torch.bfloat16):
         doubts.append(CurvatureDoubt.LOW_PRECISION)

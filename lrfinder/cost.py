@@ -22,6 +22,13 @@ class Spent:
     forwards: int = 0
     products: int = 0
 
+    def looked(self, by_loss: bool, batches: int = 1) -> None:
+        """The loss of so many batches was asked for: a forward pass each, or a whole step where that alone tells it."""
+        if by_loss:
+            self.forwards += batches
+        else:
+            self.steps += batches
+
     @property
     def gradients(self) -> float:
         """All of it in gradients."""

@@ -47,7 +47,10 @@ def evidence(found: Suggestion) -> Iterator[tuple[str, str]]:
         losses = f"from {tried.before:.3g} to {tried.after:.3g}"
         yield "confirmed", f"{tried.steps} steps at {tried.lr:.2g} took the loss on {tried.scored_on} {losses}"
     curve = found.curve
-    yield "valid for", f"{curve.model}, {curve.optimizer}, batch {curve.batch_size or '?'}, seed {curve.seed}"
+    yield (
+        "valid for",
+        f"{curve.model}, {curve.optimizer}, batch {curve.batch_size or '?'}{curve.recipe and f' ({curve.recipe})'}, seed {curve.seed}",
+    )
     if found.gradients:
         yield "cost", f"{found.gradients:.0f} gradients"
 

@@ -13,6 +13,7 @@ from hessian.batches import Batches
 from hessian.checks import whole_number
 from hessian.errors import CurvatureError, NoSuggestionError
 from hessian.problem import LossFn, Problem
+from hessian.recipe import Autocast, StepFn
 from hessian.results import StableLR
 from hessian.snapshot import Place, Snapshot
 from hessian.stable import CurvatureSettings, measure_limit
@@ -54,6 +55,12 @@ def find_lr(
     seed: int = 0,
     progress: bool | None = None,
     device: torch.device | str | None = None,
+    accumulate: int = 1,
+    autocast: Autocast | None = None,
+    scaler: Any = None,
+    clip_norm: float | None = None,
+    clip_value: float | None = None,
+    step_fn: StepFn | None = None,
     keep: Sequence[Any] = (),
     snapshot: Place = "device",
 ) -> Suggestion:
@@ -69,7 +76,8 @@ def find_lr(
         optimizer: Its optimizer; param groups keep the ratio of their base LRs, and results report the largest group's.
         data: Batches that can be read more than once (a ``DataLoader``, a list), or a function that returns one.
         criterion: ``criterion(model(inputs), target)`` for batches ``(inputs, target)``.
-        loss_fn: ``loss_fn(model, batch) -> scalar``, in its place; with neither, ``model(**batch).loss``.
+        loss_fn: ``loss_fn(model, batch) -> scalar``, in its place; with neither, ``model(**batch).loss``. Beside a ``step_fn`` they score
+            and give curvature; without them your steps at LR zero score, and there is no curvature.
         val_data: Batches on which the short trainings are scored; without them a fifth of ``data``, at most eight batches, is set aside.
         total_steps: Steps of the planned training; None assumes ten epochs, and says so.
         schedule: ``"constant"``, ``"onecycle"``, ``"cosine"``, ``"linear"``, or None if unknown: ``lr`` is its peak.
@@ -81,6 +89,13 @@ def find_lr(
         seed: Of every random generator; the same seed gives the same answer.
         progress: Show a bar on stderr; None shows one on a terminal.
         device: Where batches are moved; None leaves them.
+        accumulate: Micro-batches of one optimizer step, so of one step here; the last of a pass may have fewer. Their losses are averaged.
+        autocast: A lower precision of the forward passes: a dtype such as ``torch.bfloat16``, or a function that returns a context manager.
+        scaler: The ``torch.amp.GradScaler`` of the training; a step that it skips is made again at the same LR.
+        clip_norm: Largest norm of the gradient before a step, as in ``torch.nn.utils.clip_grad_norm_``.
+        clip_value: Largest magnitude of its entries, as in ``torch.nn.utils.clip_grad_value_``; applied first.
+        step_fn: ``step_fn(batch) -> loss``, your whole training step in place of all that, backward pass and ``optimizer.step()`` included;
+            ``model`` and ``optimizer`` may then be lists of several. With ``accumulate`` it gets a tuple of micro-batches.
         keep: Whatever else your loss, hooks or optimizer change and must come back: EMA copies, schedulers, a ``GradScaler``, generators.
         snapshot: Where the copy of what must come back lies: ``"device"`` beside the original, or ``"cpu"`` in the host's memory.
 
@@ -93,7 +108,20 @@ def find_lr(
         KeyboardInterrupt: On Ctrl-C, with what was recorded as its ``curve``.
         Exception: Whatever the model, loss, data or optimizer raised, with what was recorded as its ``curve``.
     """
-    problem = Problem(model, optimizer, data, criterion, loss_fn=loss_fn, device=device)
+    problem = Problem(
+        model,
+        optimizer,
+        data,
+        criterion,
+        loss_fn=loss_fn,
+        device=device,
+        accumulate=accumulate,
+        autocast=autocast,
+        scaler=scaler,
+        clip_norm=clip_norm,
+        clip_value=clip_value,
+        step_fn=step_fn,
+    )
     problem.require_optimizer()
     held_out = None if val_data is None else Batches(val_data, problem.device, name="val_data")
     check_schedule(schedule)
@@ -101,7 +129,8 @@ def find_lr(
     spend = split_budget(budget).held_to(total_steps)
     Ramp(start_lr, end_lr, 2)
     whole_number("seed", seed)
-    spent, bar = Spent(forwards=1), Progress(progress)  # the first loss
+    spent, bar = Spent(), Progress(progress)
+    spent.looked(problem.has_loss)  # the first loss
     recorded, extra = Recorded(), [] if held_out is None else [held_out.data]
     with recorded.carried(), problem.preserved(*extra, keep=keep, snapshot=snapshot) as start:
         problem.seed(seed)
@@ -125,6 +154,10 @@ def short_trainings(curve: LRCurve, prober: Prober, spend: Budget) -> Probes | N
 
 def curvature_limit(problem: Problem, snapshot: Snapshot, spend: Budget, seed: int, spent: Spent) -> tuple[StableLR | None, str | None]:
     """The limit, or why there is none."""
+    if not problem.has_loss:
+        return None, "step_fn gives no loss to differentiate; pass criterion or loss_fn beside it"
+    if len(problem.optimizers) > 1:
+        return None, "several optimizers have no stability limit in common; call hessian.stable_lr for each"
     snapshot.restore()
     settings = CurvatureSettings(spend.batches, CURVATURE_TOL, seed, spend.products, first_step=False, stop="gap")
     try:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from itertools import repeat
-from numbers import Real
 from types import TracebackType
 from typing import Any
 
@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from hessian.batches import Batches, batch_size
 from hessian.describe import describe_optimizer
-from hessian.errors import BadArgument, BadType
-from hessian.problem import check_has_lr, check_is_optimizer, check_model
+from hessian.problem import check_training, listed
 from hessian.snapshot import Doorkeeper, Guard, Place, check_choices, seed_everything, with_gradients
+from hessian.step import one_number
 from lrfinder.progress import Progress
 from lrfinder.ramp import Mode, Ramp
 from lrfinder.results import LRCurve
@@ -139,11 +139,13 @@ class LRSweep(AbstractContextManager["LRSweep"]):
         self._about.setdefault("batch_size", batch_size(batch))
         return batch
 
-    def report(self, loss: float | Tensor) -> None:
+    def report(self, loss: float | Tensor, *, skipped: bool = False) -> None:
         """Record the loss of the step made with this batch. A tensor is read once, and none of its graph is held.
 
         Args:
             loss: One number, as a float or a tensor.
+            skipped: Whether the step was not made after all, as by a ``GradScaler`` that met an overflow: nothing is recorded then, and
+                the next batch comes at the same LR.
 
         Raises:
             RuntimeError: If it is called outside the loop, or twice for a batch.
@@ -154,7 +156,11 @@ class LRSweep(AbstractContextManager["LRSweep"]):
             done = len(self._steps.losses)
             when = f"again after the loss of step {done} was reported" if done else "before the first batch"
             raise RuntimeError(f"report(loss) was called {when}; call it once for every batch, inside the loop over sweep(...).")
-        self._steps.report(one_number(loss))
+        number = one_number(loss, "report got")
+        if skipped and math.isfinite(number):
+            self._steps.skip()
+        else:
+            self._steps.report(number)
 
     @property
     def curve(self) -> LRCurve:
@@ -185,38 +191,3 @@ class LRSweep(AbstractContextManager["LRSweep"]):
             self._stack.close()
         finally:
             self._door.end()
-
-
-def listed(name: str, value: Any) -> list[Any]:
-    """One thing or several, as a list."""
-    things = list(value) if isinstance(value, (list, tuple)) else [value]
-    if not things:
-        raise BadArgument(f"{name} is an empty list; pass the {name} that your step trains, or several.")
-    return things
-
-
-def check_training(models: list[Any], optimizers: list[Any]) -> None:
-    """Refuse what is no training. Optimizers may also hold tensors of no module, as the temperature of an actor-critic."""
-    for model in models:
-        check_model(model)
-    for optimizer in optimizers:
-        check_is_optimizer(optimizer)
-        check_has_lr(optimizer)
-    known = {id(parameter) for model in models for parameter in model.parameters()}
-    held = [id(parameter) for optimizer in optimizers for group in optimizer.param_groups for parameter in group["params"]]
-    if not known.intersection(held):
-        raise BadArgument(
-            f"none of the {len(held)} tensors that optimizer holds is a parameter of model; "
-            "create it from model.parameters() after wrapping or moving the model."
-        )
-
-
-def one_number(loss: Any) -> float:
-    """The loss as a float."""
-    if isinstance(loss, Tensor):
-        if loss.numel() != 1:
-            raise BadArgument(f"report got a tensor of shape {tuple(loss.shape)}, not one number; reduce it, as with loss.mean().")
-        loss = loss.item()
-    if isinstance(loss, bool) or not isinstance(loss, Real):
-        raise BadType(f"report got a {type(loss).__name__}, not one number; pass the loss of this step, as a float or a tensor.")
-    return float(loss)

@@ -14,13 +14,13 @@ from torch import nn
 from hessian.groups import lr_ratios, set_lr
 from hessian.problem import Problem
 from hessian.snapshot import Snapshot
+from hessian.step import evaluate, train_step
 from lrfinder.constants import CONSTANTS
 from lrfinder.cost import Spent
 from lrfinder.horizon import schedule_shape
 from lrfinder.progress import Progress
 from lrfinder.results import Confirmation, ProbeRun, Probes
 from lrfinder.setaside import SetAside
-from lrfinder.train_step import train_step
 
 WINDOW = 3  # the median of three: one unlucky batch must not end a training
 SETTLING = 20  # batches after which a momentum of 0.1 has forgotten 88 % of what running statistics began with
@@ -44,14 +44,13 @@ class Prober:
         self._settle()
         self.before = self._score()
 
-    @torch.no_grad()
     def _settle(self) -> None:
         """Let batch norm see a few batches: scored with untouched statistics, any training would look like a gain."""
         if any(keeps_statistics(part) for module in self.problem.modules for part in module.modules()):
             self.problem.seed(self.seed)
             for batch in islice(self.aside.training, SETTLING):
-                self.problem.loss(batch)
-                self.spent.forwards += 1
+                evaluate(self.problem, batch)
+                self.spent.looked(self.problem.has_loss)
 
     def confirm(self, lr: float, steps: int, schedule: str | None) -> Confirmation:
         """A training with the planned schedule, peak at ``lr``."""
@@ -94,13 +93,12 @@ class Prober:
         after = self._score()
         return after if math.isfinite(after) else math.inf
 
-    @torch.no_grad()
     def _score(self) -> float:
         """Mean loss on the scored batches, with the same random numbers each time."""
         with torch.random.fork_rng(devices=[]), evaluating(self.problem.modules):
             torch.default_generator.manual_seed(self.seed)
-            losses = [float(self.problem.loss(batch)) for batch in self.aside.scored]
-        self.spent.forwards += len(losses)
+            losses = [evaluate(self.problem, batch) for batch in self.aside.scored]
+        self.spent.looked(self.problem.has_loss, len(losses))
         return sum(losses) / len(losses)
 
 

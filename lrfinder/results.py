@@ -51,6 +51,7 @@ class LRCurve(Result):
         baseline: What each step's batch cost at the initial weights, shape ``(n,)``; empty where that was not measured.
         model: Class name of the model.
         optimizer: The optimizer in words.
+        recipe: How its steps are made, in words; empty for plain ones.
     """
 
     kind: ClassVar[str] = "lr_curve"
@@ -70,6 +71,7 @@ class LRCurve(Result):
     baseline: Floats = field(default_factory=lambda: np.empty(0))
     model: str = ""
     optimizer: str = ""
+    recipe: str = ""
 
     def __post_init__(self) -> None:
         for name in ("lrs", "losses", "baseline"):
@@ -168,6 +170,12 @@ class LRCurve(Result):
                 continue
         return found
 
+    @property
+    def setting(self) -> str:
+        """What it holds for, in words."""
+        recipe = f" ({self.recipe})" if self.recipe else ""
+        return f"{self.model}, {self.optimizer}, batch {self.batch_size or '?'}{recipe}, seed {self.seed}"
+
     def rows(self) -> list[tuple[Any, ...]]:
         return [("lr", "loss", "smooth"), *zip(self.lrs.tolist(), self.losses.tolist(), self.smooth.tolist(), strict=True)]
 
@@ -176,7 +184,7 @@ class LRCurve(Result):
         rules = ", ".join(f"{name} {lr:.2g}" for name, lr in self.suggestions().items())
         return (
             f"range test {self.status}{where}: {len(self.lrs)} of {self.num_iter} steps from {self.start_lr:.2g} to {self.end_lr:.2g}\n"
-            f"  {self.model}, {self.optimizer}, batch {self.batch_size or '?'}, seed {self.seed}\n"
+            f"  {self.setting}\n"
             f"  rules: {rules or 'none finds a learning rate'}"
         )
 

@@ -7,11 +7,11 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-import torch
 
 from hessian.problem import Problem
 from hessian.results import Floats
 from hessian.snapshot import Snapshot
+from hessian.step import evaluate
 from lrfinder.basin import left_edge, stretch
 from lrfinder.budget import Budget
 from lrfinder.constants import CONSTANTS
@@ -107,10 +107,9 @@ class Baseline:
         losses = np.array(self.known[:count])
         return losses if clean_length(losses) == count else None
 
-    @torch.no_grad()
     def _measure(self, count: int) -> None:
         self.snapshot.restore()
         self.problem.seed(self.seed)
         known = len(self.known)
-        self.known += [float(self.problem.loss(batch)) for batch in islice(self.problem.batches, known, count)]
-        self.spent.forwards += len(self.known) - known
+        self.known += [evaluate(self.problem, batch) for batch in islice(self.problem.batches, known, count)]
+        self.spent.looked(self.problem.has_loss, len(self.known) - known)

@@ -84,7 +84,7 @@ def by_sample(loader: DataLoader[Any], batches: Batches, seed: int) -> SetAside 
     if loader.batch_sampler is None:
         whole = [[index] for index in held[:MOST_BATCHES]]
     scored = [collated(loader, part) for part in whole]
-    return SetAside([move(batch, batches.device) for batch in scored], Batches(training, batches.device), "data", len(held) / size)
+    return SetAside([move(batch, batches.device) for batch in scored], batches.over(training), "data", len(held) / size)
 
 
 def drawn_from(loader: DataLoader[Any]) -> Sequence[int]:
@@ -160,18 +160,18 @@ def by_batch(data: Sequence[Any], batches: Batches, seed: int) -> SetAside:
     held = set(np.random.default_rng(seed).permutation(len(data))[:count].tolist())
     scored = [move(batch, batches.device) for index, batch in enumerate(data) if index in held]
     rest = [batch for index, batch in enumerate(data) if index not in held]
-    return SetAside(scored, Batches(rest, batches.device), "data", count / len(data))
+    return SetAside(scored, batches.over(rest), "data", count / len(data))
 
 
 def by_row(batches: Batches) -> SetAside:
     """Every fifth row of a single batch; the batch itself if it has too few rows to share."""
-    (batch,) = batches.take(1)
+    (batch,) = batches.single.take(1)
     size = batch_size(batch) or 1
     every = round(1 / SHARE)
     if size < 2 * every:
         return SetAside([batch], batches, "data", None)
     held = np.arange(size) % every == every - 1
-    rest = Batches([rows(batch, size, ~held)], batches.device)
+    rest = batches.over([rows(batch, size, ~held)])
     return SetAside([rows(batch, size, held)], rest, "data", float(held.mean()))
 
 
@@ -188,10 +188,10 @@ def by_skipping(batches: Batches, seed: int) -> SetAside:
     """
     seed_everything(seed, batches.data)  # as every training does, so that its first batches are these
     most = MOST_BATCHES // 2
-    taken = batches.take(most + 1)  # one more: a stream does not tell where it ends
+    taken = batches.single.take(most + 1)  # one more: a stream does not tell where it ends
     length = length_of(batches.data) or (len(taken) if len(taken) <= most else None)
     count = most if length is None else max(1, min(most, length // 4))
-    training = batches if length == 1 else Batches(Later(batches, count), batches.device)
+    training = batches if length == 1 else batches.over(Later(batches, count))
     return SetAside(taken[:count], training, "data", None)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -11,8 +12,9 @@ import numpy as np
 
 from hessian.checks import whole_number
 from hessian.errors import BadArgument
-from hessian.groups import Group, lr_ratios, set_lr
+from hessian.groups import Together, lr_ratios, set_lr
 from hessian.results import Floats
+from hessian.step import RETRIES
 from lrfinder.progress import Progress
 from lrfinder.ramp import Ramp
 from lrfinder.results import LEAST_POINTS, LRCurve, Status
@@ -67,18 +69,6 @@ class Recorded:
                 error.curve = self.curve  # type: ignore[attr-defined]
 
 
-class Together:
-    """Several optimizers as one: the param groups of all, whose LRs keep their ratio."""
-
-    def __init__(self, optimizers: Sequence[Any]) -> None:
-        self.optimizers = optimizers
-
-    @property
-    def param_groups(self) -> list[Group]:
-        """Those that there are now, in order."""
-        return [group for optimizer in self.optimizers for group in optimizer.param_groups]
-
-
 class Steps:
     """The steps of one sweep: ``over`` gives a batch for each, with the LR set; ``report`` takes its loss and decides whether to go on.
 
@@ -98,6 +88,7 @@ class Steps:
         self.losses: list[float] = []
         self.status: Status = "interrupted"
         self.waiting = False
+        self._skips = 0  # in a row
         self._groups = Together(optimizers)
         self._ratios = lr_ratios(self._groups)
         self._baseline = baseline
@@ -110,15 +101,16 @@ class Steps:
             RuntimeError: If a batch is asked for before the last one's loss was reported.
         """
         grid, source = self.settings.ramp.lrs.tolist(), iter(batches)
-        for lr in progress.over(grid, len(grid), self.settings.label):
-            batch = next(source, NO_MORE)
-            if batch is NO_MORE:
-                self.status = "data_ended"
-                return
-            set_lr(self._groups, lr, self._ratios)
-            self.waiting = True
-            yield batch
-            self._check_reported()
+        for index, lr in enumerate(progress.over(grid, len(grid), self.settings.label)):
+            while len(self.losses) <= index:  # a skipped step is made again at the same LR
+                batch = next(source, NO_MORE)
+                if batch is NO_MORE:
+                    self.status = "data_ended"
+                    return
+                set_lr(self._groups, lr, self._ratios)
+                self.waiting = True
+                yield batch
+                self._check_reported()
             if self.status != "interrupted":
                 return
 
@@ -130,12 +122,20 @@ class Steps:
     def report(self, loss: float) -> None:
         """Record the loss of the batch that is out, and decide."""
         self.waiting = False
+        self._skips = 0
         self.losses.append(loss)
         verdict = self._stop.update(loss if self._baseline is None else comparable(self.losses, self._baseline))
         if verdict is not None:
             self.status = verdict
         elif len(self.losses) == self.settings.ramp.num_iter:
             self.status = "completed"
+
+    def skip(self) -> None:
+        """The step was not made, as by a ``GradScaler`` after an overflow: the next batch comes at the same LR."""
+        self.waiting = False
+        self._skips += 1
+        if self._skips == RETRIES:
+            self.report(math.nan)
 
     def curve(self, **circumstances: Any) -> LRCurve:
         """The losses so far; ``circumstances`` are further fields of the curve."""

@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from hessian.batches import batch_size
 from hessian.describe import describe_optimizer
 from hessian.problem import LossFn, Problem
+from hessian.recipe import Autocast, StepFn
 from hessian.results import Floats
 from hessian.snapshot import Place
+from hessian.step import train_step
 from lrfinder.progress import Progress
 from lrfinder.ramp import Mode, Ramp
 from lrfinder.results import LRCurve
 from lrfinder.steps import SMOOTHING, Recorded, Steps, SweepSettings
-from lrfinder.train_step import train_step
 
 
 def range_test(
@@ -36,6 +37,12 @@ def range_test(
     seed: int = 0,
     progress: bool | None = None,
     device: torch.device | str | None = None,
+    accumulate: int = 1,
+    autocast: Autocast | None = None,
+    scaler: Any = None,
+    clip_norm: float | None = None,
+    clip_value: float | None = None,
+    step_fn: StepFn | None = None,
     keep: Sequence[Any] = (),
     snapshot: Place = "device",
 ) -> LRCurve:
@@ -58,6 +65,13 @@ def range_test(
         seed: Of every random generator, hence of the data order.
         progress: Show a bar on stderr; None shows one on a terminal.
         device: Where batches are moved; None leaves them.
+        accumulate: Micro-batches of one optimizer step, so of one step here; the last of a pass may have fewer. Their losses are averaged.
+        autocast: A lower precision of the forward passes: a dtype such as ``torch.bfloat16``, or a function that returns a context manager.
+        scaler: The ``torch.amp.GradScaler`` of the training; a step that it skips is made again at the same LR.
+        clip_norm: Largest norm of the gradient before a step, as in ``torch.nn.utils.clip_grad_norm_``.
+        clip_value: Largest magnitude of its entries, as in ``torch.nn.utils.clip_grad_value_``; applied first.
+        step_fn: ``step_fn(batch) -> loss``, your whole training step in place of all that, backward pass and ``optimizer.step()`` included;
+            ``model`` and ``optimizer`` may then be lists of several. With ``accumulate`` it gets a tuple of micro-batches.
         keep: Whatever else your loss, hooks or optimizer change and must come back: EMA copies, schedulers, a ``GradScaler``, generators.
         snapshot: Where the copy of what must come back lies: ``"device"`` beside the original, or ``"cpu"`` in the host's memory.
 
@@ -65,7 +79,20 @@ def range_test(
         ValueError, TypeError: If an argument cannot be right; nothing has moved yet.
         Exception: Whatever the model, loss, data or optimizer raised, with what was recorded as its ``curve``.
     """
-    problem = Problem(model, optimizer, data, criterion, loss_fn=loss_fn, device=device)
+    problem = Problem(
+        model,
+        optimizer,
+        data,
+        criterion,
+        loss_fn=loss_fn,
+        device=device,
+        accumulate=accumulate,
+        autocast=autocast,
+        scaler=scaler,
+        clip_norm=clip_norm,
+        clip_value=clip_value,
+        step_fn=step_fn,
+    )
     problem.require_optimizer()
     settings = SweepSettings(Ramp(start_lr, end_lr, num_iter, mode), stop_factor, smoothing, seed)
     recorded = Recorded()
@@ -92,8 +119,9 @@ def sweep(
         curve = steps.curve(
             batch_size=batch_size(first_batch),
             samples=problem.batches.samples,
-            model=type(problem.model).__name__,
-            optimizer=describe_optimizer(problem.optimizer),
+            model=problem.model_name,
+            optimizer=" and ".join(map(describe_optimizer, problem.optimizers)),
+            recipe=str(problem.recipe),
         )
         recorded.add(curve)
     return curve

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hessian.batches import batch_shares
+from hessian.batches import micro_batches
 from hessian.moved import moved
 from hessian.operators.loss import LossOperator
 from hessian.precision import full_precision
@@ -35,7 +35,7 @@ class FiniteDifferenceOperator(LossOperator):
 
     def __init__(self, problem: Problem, batches: Sequence[Any], *, parameters: Iterable[str] | None = None) -> None:
         super().__init__(problem, batches, parameters)
-        self.batches = batches
+        self.batches, self.shares = micro_batches(batches)
         self._random = keep_random_state()
 
     def _product(self, vector: Tensor) -> Tensor:
@@ -64,8 +64,9 @@ class FiniteDifferenceOperator(LossOperator):
         total = torch.zeros(self.size, dtype=self.like.dtype, device=self.like.device)
         parameters = self.parameters if parts else []
         with moved(self.problem, parameters, parts, step, self._random), full_precision(), torch.enable_grad():
-            for batch, share in zip(self.batches, batch_shares(self.batches), strict=True):
-                entries = torch.autograd.grad(self.problem.loss(batch), self.parameters, allow_unused=True, materialize_grads=True)
+            for batch, share in zip(self.batches, self.shares, strict=True):
+                loss = self.problem.loss_in_full(batch)
+                entries = torch.autograd.grad(loss, self.parameters, allow_unused=True, materialize_grads=True)
                 total += share * flatten(entries)
         return total
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from hessian.batches import batch_shares
+from hessian.batches import micro_batches
 from hessian.errors import CurvatureError
 from hessian.precision import full_precision
 from hessian.problem import Problem
@@ -47,7 +47,7 @@ class BatchGraphs:
     memory: int = GRAPH_MEMORY
 
     def __post_init__(self) -> None:
-        self.shares = batch_shares(self.batches)
+        self.batches, self.shares = micro_batches(self.batches)
         self.kept: list[Graph | None] = []
         self.recomputed = 0
         self._random: list[Callable[[], None]] = []
@@ -64,7 +64,7 @@ class BatchGraphs:
     def _advance_random(self, batch: Any) -> None:
         """Draw what a forward pass draws, so that later batches see the numbers they would see if all graphs were kept."""
         with torch.no_grad(), copied_buffers(self.problem.modules), differentiable_twice(self.problem.modules):
-            self.problem.loss(batch)
+            self.problem.loss_in_full(batch)
 
     def mean(self, use: Callable[[Graph], Tensor]) -> Tensor:
         """Mean of ``use(graph)`` over the samples."""

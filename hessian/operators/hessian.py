@@ -67,7 +67,7 @@ class HessianOperator(LossOperator):
 def gradient_graph(problem: Problem, parameters: list[nn.Parameter], batch: Any) -> list[Tensor]:
     """The gradient with its graph. No method: a graph that refers to its operator would outlive it until garbage is collected."""
     with torch.enable_grad():
-        loss = problem.loss(batch)
+        loss = problem.loss_in_full(batch)
         seed = torch.ones_like(loss, requires_grad=True)  # without it a custom function next to the loss leaves no node to be checked
         gradient = torch.autograd.grad(loss, parameters, seed, create_graph=True, allow_unused=True, materialize_grads=True)
     check_graph(gradient)

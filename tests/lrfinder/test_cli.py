@@ -367,7 +367,7 @@ def test_wrong_targets_are_refused_in_one_sentence(arguments: list[str], words: 
 HEAVY_MISTAKES = {
     "unknown key": (
         ["find", "heavy:unknown_key"],
-        "the factory returned 'learning_rate', which is no argument of find_lr; known are along,",
+        "the factory returned 'learning_rate', which is no argument of find_lr; known are accumulate, along,",
     ),
     "no model": (
         ["stable-lr", "heavy:no_model"],

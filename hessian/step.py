@@ -1,0 +1,108 @@
+"""One real update of the user's model, as the training makes it."""
+
+from __future__ import annotations
+
+import math
+from numbers import Real
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hessian.batches import Window
+from hessian.errors import BadArgument, BadType
+from hessian.groups import set_lr
+from hessian.problem import Problem
+
+RETRIES = 40  # a scale of 2**16 that is halved at every overflow is below 2**-23 by then: no scale helps
+
+
+def train_step(problem: Problem, batch: Any) -> float:
+    """Forward, backward, step; returns the loss before the step. A loss that is not finite moves nothing.
+
+    A step that a ``GradScaler`` skips, because the gradient overflowed, is made again with the lower scale; NaN if that never ends.
+    """
+    if problem.recipe.step_fn is not None:
+        return one_number(problem.recipe.step_fn(batch), "step_fn returned")
+    for _ in range(RETRIES):
+        problem.optimizer.zero_grad()
+        loss = backward(problem, batch)
+        if not math.isfinite(loss) or update(problem):
+            return loss
+    return math.nan
+
+
+def backward(problem: Problem, batch: Any) -> float:
+    """The loss, and its gradient in ``.grad``, one micro-batch at a time; no gradient of a loss that is not finite."""
+    parts, total = batch if isinstance(batch, Window) else (batch,), 0.0
+    scaler = problem.recipe.scaler
+    for part in parts:
+        loss = problem.loss(part)
+        total += float(loss.item()) / len(parts)
+        if not math.isfinite(total):
+            break
+        share = loss / len(parts) if len(parts) > 1 else loss
+        (share if scaler is None else scaler.scale(share)).backward()
+    return total
+
+
+def update(problem: Problem) -> bool:
+    """Clip and step; whether the step was made."""
+    recipe, optimizer = problem.recipe, problem.optimizer
+    if recipe.scaler is None:
+        clip(problem)
+        optimizer.step()
+        return True
+    if recipe.clips:
+        recipe.scaler.unscale_(optimizer)
+        clip(problem)
+    recipe.scaler.step(optimizer)
+    scale = recipe.scaler.get_scale()
+    recipe.scaler.update()
+    return bool(recipe.scaler.get_scale() >= scale)  # it falls only after a step that was skipped
+
+
+def clip(problem: Problem) -> None:
+    """Clip the gradient, by value and then by norm."""
+    recipe = problem.recipe
+    if not recipe.clips:
+        return
+    held = [parameter for group in problem.optimizer.param_groups for parameter in group["params"]]
+    if recipe.clip_value is not None:
+        torch.nn.utils.clip_grad_value_(held, recipe.clip_value)
+    if recipe.clip_norm is not None:
+        torch.nn.utils.clip_grad_norm_(held, recipe.clip_norm)
+
+
+def evaluate(problem: Problem, batch: Any) -> float:
+    """The loss of a batch without training on it."""
+    if not problem.has_loss:
+        return step_at_rest(problem, batch)
+    with torch.no_grad():
+        return float(problem.loss(batch))
+
+
+def step_at_rest(problem: Problem, batch: Any) -> float:
+    """The loss that the user's own step tells at LR zero, which moves no weight; inside ``preserved``: the optimizer's state moves on."""
+    groups = problem.optimizer.param_groups
+    present = [float(group["lr"]) for group in groups]
+    set_lr(problem.optimizer, 0.0, [0.0] * len(groups))
+    with torch.enable_grad():
+        loss = train_step(problem, batch)
+    set_lr(problem.optimizer, 1.0, present)
+    return loss
+
+
+def one_number(loss: Any, what: str) -> float:
+    """The loss as a float; ``what`` says where it comes from.
+
+    Raises:
+        BadArgument, BadType: If it is not one number.
+    """
+    if isinstance(loss, Tensor):
+        if loss.numel() != 1:
+            raise BadArgument(f"{what} a tensor of shape {tuple(loss.shape)}, not one number; reduce it, as with loss.mean().")
+        loss = loss.item()
+    if isinstance(loss, bool) or not isinstance(loss, Real):
+        raise BadType(f"{what} a {type(loss).__name__}, not one number; pass the loss of this step, as a float or a tensor.")
+    return float(loss)
