@@ -299,8 +299,8 @@ def check_step(optimizer: Any) -> None:
     closure = inspect.signature(optimizer.step).parameters.get("closure")
     if closure is not None and closure.default is inspect.Parameter.empty:
         raise BadArgument(
-            f"{name} needs a closure that it calls several times a step, which cannot be measured here; "
-            "use SGD or Adam, or lrfinder.LRSweep around your own step."
+            f"{name} needs a closure that it calls several times a step; "
+            "pass your own step to find_lr or range_test as step_fn, or use SGD or Adam."
         )
 
 

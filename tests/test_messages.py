@@ -161,7 +161,12 @@ CASES = {
         "Rprop adapts every weight's step by itself",
         "there is no lr to find",
     ),
-    "LBFGS": (call(optimizer=lambda s: torch.optim.LBFGS(s.model.parameters())), BadArgument, "LBFGS needs a closure", "use SGD or Adam"),
+    "LBFGS": (
+        call(optimizer=lambda s: torch.optim.LBFGS(s.model.parameters())),
+        BadArgument,
+        "LBFGS needs a closure",
+        "as step_fn, or use SGD",
+    ),
     "all learning rates zero": (spoiled(lr=0.0), BadArgument, "base learning rates are [0.0]", "create it with a positive lr"),
     "learning rate NaN": (spoiled(lr=math.nan), BadArgument, "base learning rates are [nan]", "create it with a positive lr"),
     "no learning rate": (without_lr, BadArgument, "param groups without lr", "no learning rate to find"),
@@ -191,6 +196,34 @@ CASES = {
         BadType,
         "val_data is a Dataset",
         "DataLoader(val_data, batch_size=...)",
+    ),
+    **{
+        f"{name} in {function}": (call(function, **changes), error, cause, cure)
+        for function in FUNCTIONS
+        for name, changes, error, cause, cure in (
+            ("accumulate of zero", {"accumulate": 0}, BadArgument, "accumulate=0 is too small", "at least 1"),
+            ("accumulate as a fraction", {"accumulate": 2.5}, BadType, "accumulate=2.5 is not a whole number", "at least 1"),
+            ("autocast to float32", {"autocast": torch.float32}, BadArgument, "autocast=torch.float32 is no lower", "torch.bfloat16"),
+            ("autocast as a word", {"autocast": "bf16"}, BadType, "autocast is a str", "pass a dtype such as torch.bfloat16"),
+            ("an open autocast", {"autocast": torch.autocast("cpu")}, BadType, "autocast is a autocast", "returns a context manager"),
+            ("a number as scaler", {"scaler": 65536.0}, BadType, "scaler is a float, not a torch.amp.GradScaler", "pass the one"),
+            ("clip_norm of zero", {"clip_norm": 0.0}, BadArgument, "clip_norm=0 is not a positive", "pass one such as"),
+            ("clip_value as a text", {"clip_value": "1"}, BadType, "clip_value='1' is not a number", "pass a positive one"),
+        )
+    },
+    "step_fn is no function": (call(step_fn=3), BadType, "step_fn is a int, which cannot be called", "pass a function of one batch"),
+    "step_fn and clip_norm": (
+        call("range_test", step_fn=lambda batch: 1.0, clip_norm=1.0),
+        BadArgument,
+        "step_fn and clip_norm are both given",
+        "do it there and leave clip_norm out",
+    ),
+    "no model beside step_fn": (call(model=[], step_fn=lambda batch: 1.0), BadArgument, "model is an empty list", "pass the model"),
+    "optimizer of another model beside step_fn": (
+        call(optimizer=lambda s: torch.optim.SGD(nn.Linear(4, 3).parameters(), lr=0.1), step_fn=lambda batch: 1.0),
+        BadArgument,
+        "none of the 2 tensors that optimizer holds",
+        "create it from model.parameters()",
     ),
     "criterion and loss_fn": (call(loss_fn=lambda m, b: None), BadArgument, "criterion and loss_fn are both given", "pass one"),
     "criterion is no function": (call(criterion=3), BadType, "criterion is a int", "pass a function"),
