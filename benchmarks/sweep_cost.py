@@ -12,7 +12,7 @@ from models import TASKS, Pair, Task, Training
 from peers import NEVER, START_LR, STEPS
 from timing import Prepare, Run, Timings, interleave, quartiles, ratios
 
-from lrfinder import range_test
+from lrfinder import LRSweep, range_test
 
 BARE = "bare loop"
 READY = "MLP, batches ready"  # the hardest case: steps so short, and data so cheap, that every line of Python shows
@@ -64,9 +64,33 @@ def ours(task: Task, training: Training) -> Run:
     return run
 
 
+def our_loop(task: Task, training: Training) -> Run:
+    """``lrfinder.LRSweep`` around the same steps, with the snapshot and everything put back."""
+
+    def run() -> int:
+        with LRSweep(
+            training.model,
+            training.optimizer,
+            start_lr=START_LR,
+            end_lr=task.end_lr,
+            num_iter=STEPS,
+            stop_factor=NEVER,
+            progress=False,
+            keep=[training.criterion],
+        ) as sweep:
+            for inputs, target in sweep(training.loader):
+                loss = training.backward(inputs, target)
+                training.optimizer.step()
+                sweep.report(loss)
+        return len(sweep.curve.losses)
+
+    return run
+
+
 SUBJECTS: dict[str, Callable[[Task, Training], Run]] = {
     BARE: bare_loop,
     "lrfinder": ours,
+    "LRSweep": our_loop,
     "torch-lr-finder": peers.torch_lr_finder,
     "Lightning": peers.lightning_lr_find,
     "Lightning, no finder": peers.lightning_fit,

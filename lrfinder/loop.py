@@ -136,7 +136,8 @@ class LRSweep(AbstractContextManager["LRSweep"]):
 
     def _measured(self, batch: Any) -> Any:
         """The batch; how large the first one is, is noted."""
-        self._about.setdefault("batch_size", batch_size(batch))
+        if "batch_size" not in self._about:
+            self._about["batch_size"] = batch_size(batch)
         return batch
 
     def report(self, loss: float | Tensor, *, skipped: bool = False) -> None:
