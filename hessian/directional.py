@@ -17,7 +17,7 @@ from hessian.moved import moved
 from hessian.operators.base import CurvatureOperator
 from hessian.problem import Problem
 from hessian.results import CriticalLR
-from hessian.snapshot import keep_random_state, keep_tensors
+from hessian.snapshot import Layout, keep_random_state, keep_tensors
 from hessian.step import train_step
 from hessian.vectors import dot, flatten, norm, random_unit, unflatten
 
@@ -37,7 +37,7 @@ def update_direction(problem: Problem, batch: Any) -> Tensor:
         batch: The batch that makes the gradient.
     """
     parameters = list(problem.parameters.values())
-    restore = keep_tensors(parameters)
+    restore = keep_tensors(Layout(parameters))
     before = [parameter.detach().clone() for parameter in parameters]
     set_lr(problem.optimizer, 1.0, lr_ratios(problem.optimizer))
     train_step(problem, batch)

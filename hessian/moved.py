@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from torch import Tensor
 
 from hessian.problem import Problem
-from hessian.snapshot import Restore, keep_random_state, keep_tensors
+from hessian.snapshot import Layout, Restore, keep_random_state, keep_tensors
 
 
 @contextmanager
@@ -18,7 +18,7 @@ def moved(problem: Problem, parameters: Sequence[Tensor], parts: Sequence[Tensor
     Weights come back by copying: adding and subtracting would leave rounding behind. So do buffers and generators.
     """
     buffers = [buffer for module in problem.modules for buffer in module.buffers()]
-    restore_tensors, restore_random = keep_tensors([*parameters, *buffers]), keep_random_state()
+    restore_tensors, restore_random = keep_tensors(Layout([*parameters, *buffers])), keep_random_state()
     random()
     try:
         for parameter, part in zip(parameters, parts, strict=True):

@@ -19,7 +19,7 @@ import lrfinder
 from hessian.errors import BadArgument, BadType, MeasurementError
 from lrfinder.demo import DEMOS, OPTIMIZERS
 from lrfinder.signals import Termination
-from lrfinder.targets import Settings, accepted, call_factory, parse_settings, resolve
+from lrfinder.targets import Settings, accepted, call_factory, framed, frameless_in, parse_settings, resolve
 
 FOUND, USER_ERROR, USAGE, NO_RESULT, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 143
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -196,7 +196,7 @@ def measure(name: str, factory: Callable[..., Any], pairs: tuple[str, ...], opti
             "stable_lr": hessian.stable_lr,
         }
         given = {key: value for key, value in options.items() if value is not None}
-        return functions[name](**accepted(functions[name], {**made, **given}, functions.values()))
+        return functions[name](**framed(accepted(functions[name], {**made, **given}, functions.values())))
 
 
 def show(result: Any, quiet: bool, outputs: tuple[str, ...], number: Callable[[], float] | None = None) -> None:
@@ -259,6 +259,10 @@ def explain(error: BaseException) -> int:
         click.echo(f"Error: {error}", err=True)
         drop_unwritten(sys.stdout)
         return USAGE
+    if frameless_in(error.__traceback__) and not users_frames(error):
+        words = " ".join("".join(traceback.format_exception_only(error)).split())
+        click.echo(f"Error: {frameless_in(error.__traceback__)} raised {words.rstrip('.')}; call it on one batch by hand.", err=True)
+        return USER_ERROR
     traceback.print_exception(error.with_traceback(from_user_code(error)))
     return USER_ERROR
 

@@ -10,12 +10,13 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, MethodType, ModuleType, TracebackType
 from typing import Any
 
 from hessian.errors import BadArgument
 
 Settings = dict[str, Any]
+CALLED = ("criterion", "loss_fn", "step_fn", "data")  # may be functions of the user
 
 
 def resolve(target: str) -> Callable[..., Any]:
@@ -148,6 +149,42 @@ def check_call(factory: Callable[..., Any], settings: Settings, name: str) -> No
         raise BadArgument(f"{name} cannot be called with {settings or 'no arguments'} ({error}); use --set name=value.") from None
     except ValueError:
         raise BadArgument(f"{name} is built in and does not say what it takes; name a function of your own.") from None
+
+
+class Frameless:
+    """A user's function that is not written in Python and leaves no frame in a traceback; its call through this one does."""
+
+    def __init__(self, argument: str, function: Callable[..., Any]) -> None:
+        self.argument = argument
+        self.function = function
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.function(*arguments)
+
+    def __str__(self) -> str:
+        return f"{self.argument} (the built-in {getattr(self.function, '__name__', type(self.function).__name__)})"
+
+
+def framed(made: Settings) -> Settings:
+    """The same arguments, those of the user's functions that leave no frame as ``Frameless``."""
+    return {name: Frameless(name, value) if name in CALLED and is_frameless(value) else value for name, value in made.items()}
+
+
+def is_frameless(value: Any) -> bool:
+    """Whether it is called without Python code of its own; not so data, which have no need to be called."""
+    if not callable(value) or isinstance(value, (FunctionType, MethodType)) or hasattr(value, "__iter__"):
+        return False
+    return not any(isinstance(vars(kind).get("__call__"), FunctionType) for kind in type(value).__mro__)
+
+
+def frameless_in(trace: TracebackType | None) -> Frameless | None:
+    """The function of that kind whose call a traceback shows."""
+    while trace is not None:
+        if trace.tb_frame.f_code is Frameless.__call__.__code__:
+            found: Frameless = trace.tb_frame.f_locals["self"]
+            return found
+        trace = trace.tb_next
+    return None
 
 
 def accepted(function: Callable[..., Any], made: Settings, others: Iterable[Callable[..., Any]]) -> Settings:

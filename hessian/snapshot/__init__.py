@@ -8,11 +8,12 @@ from hessian.snapshot.guard import Guard, Snapshot, check_choices, preserve, wit
 from hessian.snapshot.keeping import Place, Restore
 from hessian.snapshot.randomness import keep_random_state, seed_everything
 from hessian.snapshot.signals import Doorkeeper, uninterrupted
-from hessian.snapshot.tensors import keep_tensors
+from hessian.snapshot.tensors import Layout, keep_tensors
 
 __all__ = [
     "Doorkeeper",
     "Guard",
+    "Layout",
     "Place",
     "Restore",
     "Snapshot",

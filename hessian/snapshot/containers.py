@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from array import array
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import partial
 from operator import is_
 from typing import Any
 
@@ -13,36 +14,65 @@ from torch import nn
 from torch.jit import ScriptModule
 from torch.nn.utils.parametrize import is_parametrized
 
-from hessian.snapshot.keeping import Restore
+from hessian.snapshot.keeping import Restore, each, restore_all
 
 BYTES = (bytearray, array)  # hold numbers, not objects
 CONTAINERS = (list, deque, *BYTES, dict, set)
 ABSENT = object()
 
 
+def keep_containers(containers: Iterable[Any]) -> Restore:
+    """Which objects containers hold, in order. Methods are those of the built-in class: subclasses may forbid or log theirs."""
+    containers = list(containers)
+    dictionaries = [container for container in containers if isinstance(container, dict)]
+    restores = [keep_container(container) for container in containers if not isinstance(container, dict)]
+    restores.append(keep_empty(container for container in dictionaries if not dict.__len__(container)))
+    restores.append(keep_dicts(container for container in dictionaries if dict.__len__(container)))
+    return lambda: restore_all(restores)
+
+
 def keep_container(container: Any) -> Restore:
-    """Which objects a container holds, in order. Methods are those of the built-in class: subclasses may forbid or log theirs."""
-    if isinstance(container, dict):
-        return keep_dict(container)
+    """One that is no dictionary."""
     if isinstance(container, BYTES):
         return keep_bytes(container)
     return keep_set(container) if isinstance(container, set) else keep_sequence(container)
 
 
-def keep_dict(container: dict[Any, Any]) -> Restore:
-    """Keys, values and their order; entries that did not change are not written."""
-    kind: Any = OrderedDict if isinstance(container, OrderedDict) else dict
-    kept = list(kind.items(container))
+def keep_empty(dictionaries: Iterable[dict[Any, Any]]) -> Restore:
+    """That there is nothing in them, as in nine of ten in a model: registries of hooks that nobody set."""
+    kept = list(dictionaries)
 
     def restore() -> None:
-        now = list(kind.items(container))
-        if len(now) == len(kept) and all(a is c and b is d for (a, b), (c, d) in zip(now, kept, strict=True)):
-            return
-        kind.clear(container)
-        for key, value in kept:
-            kind.__setitem__(container, key, value)
+        restore_all(partial(kind_of(container).clear, container) for container in kept if dict.__len__(container))
 
     return restore
+
+
+def keep_dicts(dictionaries: Iterable[dict[Any, Any]]) -> Restore:
+    """Keys, values and their order; entries that did not change are not written."""
+    return each(restore_dict, ((container, *entries_of(container)) for container in dictionaries))
+
+
+def kind_of(container: dict[Any, Any]) -> Any:
+    """The built-in class."""
+    return OrderedDict if isinstance(container, OrderedDict) else dict
+
+
+def entries_of(container: dict[Any, Any]) -> tuple[list[Any], list[Any]]:
+    """Keys and values."""
+    kind = kind_of(container)
+    return list(kind.keys(container)), list(kind.values(container))
+
+
+def restore_dict(container: dict[Any, Any], keys: list[Any], values: list[Any]) -> None:
+    """The same entries again."""
+    keys_now, values_now = entries_of(container)
+    if len(keys_now) == len(keys) and all(map(is_, keys_now, keys)) and all(map(is_, values_now, values)):
+        return
+    kind = kind_of(container)
+    kind.clear(container)
+    for key, value in zip(keys, values, strict=True):
+        kind.__setitem__(container, key, value)
 
 
 def keep_set(container: set[Any]) -> Restore:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hessian.errors import BadArgument, BadType
-from hessian.snapshot.containers import keep_array, keep_container, keep_module, keep_slots
+from hessian.snapshot.containers import keep_array, keep_containers, keep_module, keep_slots
 from hessian.snapshot.keeping import Place, Restore, restore_all
 from hessian.snapshot.loaders import keep_loader
 from hessian.snapshot.memory import check_fits
@@ -19,7 +19,7 @@ from hessian.snapshot.randomness import keep_generator, keep_random_state
 from hessian.snapshot.reach import Reached
 from hessian.snapshot.settings import keep_settings
 from hessian.snapshot.signals import Doorkeeper, uninterrupted
-from hessian.snapshot.tensors import CPU, keep_flags, keep_hooks, keep_tensors, needed_bytes
+from hessian.snapshot.tensors import CPU, Layout, keep_flags, keep_hooks, keep_tensors
 
 
 class Snapshot:
@@ -39,8 +39,9 @@ class Snapshot:
         reached.follow((*modules, *optimizers, *keep))
         self._leaves = [tensor for tensor in reached.tensors if tensor.is_leaf]  # others have no gradient of their own
         self._pools = [loader for loader in reached.loaders if getattr(loader, "_iterator", None) is not None and is_loader(loader)]
-        check_fits(bytes_of(reached, place))
-        self._restores: list[Restore] = [*kept_things(reached), *kept_values(reached, self._leaves, place)]
+        layout = Layout(reached.tensors)
+        check_fits(bytes_of(layout, reached, place))
+        self._restores: list[Restore] = [*kept_things(reached), *kept_values(layout, reached, self._leaves, place)]
         self._settings = keep_settings()
 
     def restore(self) -> None:
@@ -75,26 +76,26 @@ def kept_things(reached: Reached) -> list[Restore]:
     return [
         *(keep_loader(loader) for loader in reached.loaders),
         *(keep_module(module) for module in reached.modules),
-        *(keep_container(container) for container in reached.containers),
+        keep_containers(reached.containers),
         *(keep_slots(thing) for thing in reached.slotted),
     ]
 
 
-def kept_values(reached: Reached, leaves: Iterable[Tensor], place: Place) -> list[Restore]:
+def kept_values(layout: Layout, reached: Reached, leaves: Iterable[Tensor], place: Place) -> list[Restore]:
     """What it is worth. Random states last: restoring must not draw."""
     return [
-        keep_tensors(reached.tensors, place),
-        *(keep_flags(tensor) for tensor in leaves),
-        *(keep_hooks(tensor) for tensor in reached.tensors),
+        keep_tensors(layout, place),
+        keep_flags(leaves),
+        keep_hooks(reached.tensors),
         *(keep_array(array) for array in reached.arrays),
         *(keep_generator(generator) for generator in reached.generators),
         keep_random_state(),
     ]
 
 
-def bytes_of(reached: Reached, place: Place) -> dict[torch.device, int]:
+def bytes_of(layout: Layout, reached: Reached, place: Place) -> dict[torch.device, int]:
     """What the copies take, on each device."""
-    needed = needed_bytes(reached.tensors, place)
+    needed = layout.needed_bytes(place)
     needed[CPU] = needed.get(CPU, 0) + sum(array.nbytes for array in reached.arrays)
     return needed
 

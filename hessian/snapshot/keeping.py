@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 Restore = Callable[[], None]
 Place = Literal["device", "cpu"]
@@ -19,3 +20,13 @@ def restore_all(restores: Iterable[Restore]) -> None:
             failures.append(error)
     if failures:
         raise failures[0]
+
+
+def each(restore: Callable[..., None], kept: Iterable[tuple[Any, ...]]) -> Restore:
+    """``restore(*what)`` for everything kept, as one function.
+
+    A function for each would be several objects for each, and Python's garbage collector walks through all that there are whenever
+    so many new ones come: with thousands of tensors that takes longer than to copy them.
+    """
+    things = list(kept)
+    return lambda: restore_all(partial(restore, *what) for what in things)

@@ -26,7 +26,7 @@ from hessian.snapshot.containers import BYTES, CONTAINERS, attributes_of
 from hessian.snapshot.randomness import GENERATORS, samplers_of
 from hessian.snapshot.tensors import HOOKS
 
-PLAIN = (*CONTAINERS, OrderedDict, defaultdict, Counter)  # their attributes, if any, are nobody's
+PLAIN = frozenset((*CONTAINERS, OrderedDict, defaultdict, Counter))  # their attributes, if any, are nobody's
 FAMILIES = (Optimizer, LRScheduler, GradScaler, SimpleNamespace)
 NOTHING = frozenset((NoneType, bool, int, float, complex, str, bytes, *ProxyTypes))  # lead nowhere; a dead proxy raises if asked
 CODE = (type, FunctionType, BuiltinFunctionType, MethodType, ModuleType)
@@ -44,26 +44,30 @@ class Reached:
         self.generators: list[Any] = []
         self.loaders: list[Any] = []
         self._kept: dict[int, Any] = {}
-        self._seen: dict[tuple[int, bool], Any] = {}  # holds the objects, so that no other gets their id
+        self._seen: dict[bool, dict[int, Any]] = {False: {}, True: {}}  # handed over? Holds the objects, so that no other gets their id
 
     def follow(self, roots: Iterable[Any]) -> None:
         """Add what the roots lead to. A list of things to do, not recursion: nesting may be deep."""
-        waiting = [(root, True) for root in roots]
+        waiting = [(root, True) for root in roots if type(root) not in NOTHING]
         while waiting:
             value, handed = waiting.pop()
-            if type(value) not in NOTHING and (id(value), handed) not in self._seen:
-                self._seen[id(value), handed] = value
-                waiting += self._take(value, handed)
+            seen = self._seen[handed]
+            if id(value) not in seen:
+                seen[id(value)] = value
+                if type(value) in PLAIN and not value:  # most are registries of hooks that nobody set
+                    self._note(self.containers, value)
+                    continue
+                waiting += [(part, also) for part, also in self._take(value, handed) if type(part) not in NOTHING]
 
     def leave_out(self, value: Any) -> None:
         """Follow this object only if it is handed over itself."""
-        self._seen[id(value), False] = value
+        self._seen[False][id(value)] = value
 
     def _take(self, value: Any, handed: bool) -> Iterable[tuple[Any, bool]]:
         """Note the value under its kind; what it leads to, and whether that counts as handed over."""
         if isinstance(value, Tensor):
             self._note(self.tensors, value)
-            return [(thing, False) for thing in (vars(value), *(getattr(value, name) for name in HOOKS))]
+            return [(vars(value), False), *((getattr(value, name), False) for name in HOOKS)]
         if isinstance(value, CONTAINERS):
             self._note(self.containers, value)
             plain = type(value) in PLAIN
@@ -121,7 +125,7 @@ class Reached:
         """Attributes of a loader by reference: what its lists hold may be the data."""
         self._note(self.containers, attributes)
         for value in attributes.values():
-            if isinstance(value, CONTAINERS) and (id(value), False) not in self._seen:
+            if isinstance(value, CONTAINERS) and id(value) not in self._seen[False]:
                 self._note(self.containers, value)
             elif isinstance(value, GENERATORS):
                 self._note(self.generators, value)

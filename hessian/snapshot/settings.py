@@ -13,7 +13,7 @@ from torch.backends import cudnn
 from torch.nn.modules import module as hooks_of_modules
 from torch.optim import optimizer as hooks_of_optimizers
 
-from hessian.snapshot.containers import keep_container
+from hessian.snapshot.containers import keep_containers, keep_sequence
 from hessian.snapshot.keeping import Restore, restore_all
 
 
@@ -76,8 +76,7 @@ SWITCHES: dict[str, Switch] = {
 
 def keep_settings() -> Restore:
     """Every switch, the filters of warnings, and the hooks on all modules and optimizers."""
-    restores = [*(keep_switch(switch) for switch in SWITCHES.values()), keep_filters()]
-    restores += [keep_container(registry) for registry in global_hooks()]
+    restores = [*(keep_switch(switch) for switch in SWITCHES.values()), keep_filters(), keep_containers(global_hooks())]
     return lambda: restore_all(restores)
 
 
@@ -106,7 +105,7 @@ def is_still(switch: Switch, kept: Any) -> bool:
 def keep_filters() -> Restore:
     """Which warnings are shown."""
     filters: Any = warnings.filters
-    kept, restore_list = list(filters), keep_container(filters)
+    kept, restore_list = list(filters), keep_sequence(filters)
 
     def restore() -> None:
         if warnings.filters is filters and filters == kept:

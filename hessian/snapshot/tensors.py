@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from hessian.snapshot.keeping import Place, Restore, restore_all
+from hessian.snapshot.keeping import Place, Restore, each, restore_all
 
 HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
 CPU = torch.device("cpu")
@@ -23,16 +23,39 @@ class Stretch(NamedTuple):
     end: int
 
 
-def keep_tensors(tensors: Iterable[Tensor], place: Place = "device") -> Restore:
+class Layout:
+    """Where tensors lie, looked up once.
+
+    Attributes:
+        tensors: Those that were asked for.
+        housed: Those with a storage, wrappers replaced by what they wrap; each once.
+        bare: Those without one.
+        stretches: What the former occupy.
+    """
+
+    def __init__(self, tensors: Iterable[Tensor]) -> None:
+        self.tensors = list(tensors)
+        places = [(part, storage_of(part)) for part in parts_of(self.tensors)]
+        self.housed = [part for part, storage in places if storage is not None]
+        self.bare = [part for part, storage in places if storage is None]
+        self.stretches = list(stretches_of((part, storage) for part, storage in places if storage is not None))
+
+    def needed_bytes(self, place: Place) -> dict[torch.device, int]:
+        """What a copy takes, on each device."""
+        needed: dict[torch.device, int] = defaultdict(int)
+        for storage, start, end in self.stretches:
+            needed[CPU if place == "cpu" else storage.device] += end - start
+        for tensor in self.bare:
+            needed[CPU if place == "cpu" else tensor.device] += whole_bytes(tensor)
+        return dict(needed)
+
+
+def keep_tensors(layout: Layout, place: Place = "device") -> Restore:
     """Values and storage of the tensors; copies lie on their device, or in the host's memory with ``place="cpu"``."""
-    tensors = list(tensors)
     with torch.inference_mode(False):  # what is made in that mode could not be written to outside of it
-        parts = list(parts_of(tensors))
-        bare = [tensor for tensor in parts if storage_of(tensor) is None]
-        restores = [keep_stretch(stretch, place) for stretch in stretches_of(parts)]
-        restores += [keep_home(tensor) for tensor in parts if storage_of(tensor) is not None]
-        restores += [keep_whole(tensor, place) for tensor in bare]
-        restores += [keep_inner(tensor) for tensor in tensors if inner_names(tensor)]
+        restores = [keep_stretches(layout.stretches, place), keep_homes(layout.housed)]
+        restores += [keep_whole(tensor, place) for tensor in layout.bare]
+        restores += [keep_inner(tensor) for tensor in layout.tensors if inner_names(tensor)]
 
     def restore() -> None:
         with torch.inference_mode(False), torch.no_grad():
@@ -68,15 +91,14 @@ def storage_of(tensor: Tensor) -> torch.UntypedStorage | None:
         return None
 
 
-def stretches_of(tensors: Iterable[Tensor]) -> Iterator[Stretch]:
-    """What the tensors occupy: tied weights, views of one flat buffer and the buffer itself count once."""
+def stretches_of(places: Iterable[tuple[Tensor, torch.UntypedStorage]]) -> Iterator[Stretch]:
+    """What tensors occupy of their storages: tied weights, views of one flat buffer and the buffer itself count once."""
     by_storage: dict[int, list[Stretch]] = defaultdict(list)
-    for tensor in tensors:
-        storage = storage_of(tensor)
-        if storage is not None and storage.device.type != "meta" and tensor.numel():
+    for tensor, storage in places:
+        if storage.device.type != "meta" and tensor.numel():
             by_storage[storage._cdata].append(stretch_of(tensor, storage))
     for stretches in by_storage.values():
-        yield from merged(stretches)
+        yield from merged(stretches) if len(stretches) > 1 else stretches
 
 
 def stretch_of(tensor: Tensor, storage: torch.UntypedStorage) -> Stretch:
@@ -99,41 +121,39 @@ def merged(stretches: Iterable[Stretch]) -> Iterator[Stretch]:
         yield Stretch(storage, start, end)
 
 
-def keep_stretch(stretch: Stretch, place: Place) -> Restore:
-    """Bytes of a storage, through a tensor of our own: it does not count as a change of theirs, which autograd would refuse."""
+def keep_stretches(stretches: Iterable[Stretch], place: Place) -> Restore:
+    """Bytes of storages."""
+    return each(restore_bytes, ((stretch.storage, stretch.storage.nbytes(), *copied(stretch, place)) for stretch in stretches))
+
+
+def copied(stretch: Stretch, place: Place) -> tuple[Tensor, Tensor]:
+    """A view of the bytes and a copy of them, eight at a time where that comes out even: as fast to compare as to copy.
+
+    The view is a tensor of our own: to write to it does not count as a change of theirs, which autograd would refuse.
+    """
     storage, start, end = stretch
-    size = storage.nbytes()
-    window = torch.empty(0, dtype=torch.uint8, device=storage.device).set_(storage, start, (end - start,), (1,))
-    copy = window.to("cpu" if place == "cpu" else window.device, copy=True)
-
-    def restore() -> None:
-        if storage.nbytes() < size:  # resized inside, as sharded training does
-            storage.resize_(size)
-        if not unchanged(window, copy):
-            window.copy_(copy)
-
-    return restore
+    kind, size = (torch.uint8, 1) if start % 8 or end % 8 else (torch.int64, 8)
+    window = torch.empty(0, dtype=kind, device=storage.device).set_(storage, start // size, ((end - start) // size,), (1,))
+    return window, window.to("cpu" if place == "cpu" else window.device, copy=True)
 
 
-def unchanged(window: Tensor, copy: Tensor) -> bool:
-    """Whether nothing need be written: memory of a file that is mapped for reading would end the process. An accelerator has none."""
-    return window.device.type == "cpu" and torch.equal(words(window), words(copy))
+def restore_bytes(storage: torch.UntypedStorage, size: int, window: Tensor, copy: Tensor) -> None:
+    """The same bytes again."""
+    if storage.nbytes() < size:  # resized inside, as sharded training does
+        storage.resize_(size)
+    if not (window.is_cpu and torch.equal(window, copy)):  # to write to a file that is mapped for reading would end the process
+        window.copy_(copy)
 
 
-def words(window: Tensor) -> Tensor:
-    """The same bytes, eight at a time where that comes out even: as fast to compare as to copy."""
-    return window if window.numel() % 8 or int(window.storage_offset()) % 8 else window.view(torch.int64)
+def keep_homes(tensors: Iterable[Tensor]) -> Restore:
+    """The storage that tensors look at, and how."""
+    return each(restore_home, ((tensor, tensor.data) for tensor in tensors))
 
 
-def keep_home(tensor: Tensor) -> Restore:
-    """The storage that a tensor looks at, and how."""
-    home = tensor.data
-
-    def restore() -> None:
-        if storage_of(tensor) is None or outline(tensor) != outline(home):
-            tensor.data = home
-
-    return restore
+def restore_home(tensor: Tensor, home: Tensor) -> None:
+    """Look there again."""
+    if storage_of(tensor) is None or outline(tensor) != outline(home):
+        tensor.data = home
 
 
 def outline(tensor: Tensor) -> tuple[Any, ...]:
@@ -164,49 +184,38 @@ def keep_inner(tensor: Tensor) -> Restore:
     return restore
 
 
-def needed_bytes(tensors: Iterable[Tensor], place: Place) -> dict[torch.device, int]:
-    """What a copy takes, on each device."""
-    needed: dict[torch.device, int] = defaultdict(int)
-    parts = list(parts_of(tensors))
-    for storage, start, end in stretches_of(parts):
-        needed[CPU if place == "cpu" else storage.device] += end - start
-    for tensor in parts:
-        if storage_of(tensor) is None:
-            needed[CPU if place == "cpu" else tensor.device] += whole_bytes(tensor)
-    return dict(needed)
-
-
 def whole_bytes(tensor: Tensor) -> int:
     """Size of a sparse tensor: its values, and as much again for their places."""
     count = tensor._nnz() if tensor.is_sparse else tensor.numel()
     return 2 * count * tensor.element_size()
 
 
-def keep_flags(tensor: Tensor) -> Restore:
+def keep_flags(tensors: Iterable[Tensor]) -> Restore:
     """``requires_grad`` and ``grad``. Gradients are not copied: the snapshot sets them aside, so nobody writes to them."""
-    requires_grad, grad = tensor.requires_grad, tensor.grad
-
-    def restore() -> None:
-        if not tensor.is_leaf:  # written to in place, from weights: a state that is carried from step to step
-            tensor.detach_()
-        if tensor.requires_grad != requires_grad:
-            tensor.requires_grad_(requires_grad)
-        if tensor.grad is not grad:
-            tensor.grad = grad
-
-    return restore
+    return each(restore_flags, ((tensor, tensor.requires_grad, tensor.grad) for tensor in tensors))
 
 
-def keep_hooks(tensor: Tensor) -> Restore:
-    """Which registries of hooks a tensor has; what is in them is kept like any dictionary."""
-    kept = {name: getattr(tensor, name) for name in HOOKS}
+def restore_flags(tensor: Tensor, requires_grad: bool, grad: Tensor | None) -> None:
+    """The same flag and the same gradient."""
+    if not tensor.is_leaf:  # written to in place, from weights: a state that is carried from step to step
+        tensor.detach_()
+    if tensor.requires_grad != requires_grad:
+        tensor.requires_grad_(requires_grad)
+    if tensor.grad is not grad:
+        tensor.grad = grad
 
-    def restore() -> None:
-        for name, registry in kept.items():
-            now = getattr(tensor, name)
-            if now is not registry:
-                if now is not None:
-                    now.clear()  # setting None alone would leave torch with the hooks
-                setattr(tensor, name, registry)
 
-    return restore
+def keep_hooks(tensors: Iterable[Tensor]) -> Restore:
+    """Which registries of hooks tensors have; what is in them is kept like any dictionary."""
+    registries = ((tensor, *(getattr(tensor, name) for name in HOOKS)) for tensor in tensors)
+    return each(restore_hooks, registries)
+
+
+def restore_hooks(tensor: Tensor, *registries: Any) -> None:
+    """The same registries again."""
+    for name, registry in zip(HOOKS, registries, strict=True):
+        now = getattr(tensor, name)
+        if now is not registry:
+            if now is not None:
+                now.clear()  # setting None alone would leave torch with the hooks
+            setattr(tensor, name, registry)

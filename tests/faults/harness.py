@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -14,7 +14,7 @@ import pytest
 import torch
 from digest import digest
 from oracles import assert_untouched
-from subjects import ENTRIES, OPTIMIZERS, PLACES, Subject, make_subject
+from subjects import ENTRIES, OPTIMIZERS, PLACES, Subject, subject_of
 from torch import Tensor
 
 from hessian.errors import BadArgument, MeasurementError
@@ -65,45 +65,73 @@ class Clean:
 
     Attributes:
         calls: How often every place was called.
-        started: The same when the first sweep began; None where there is none.
+        sweeps: The same at the start of every sweep.
+        result: What came out; None where nothing was found.
         afterwards: Ten steps of training after no run at all.
     """
 
     calls: Counter[str]
-    started: Counter[str] | None
+    sweeps: list[Counter[str]]
+    result: Any
     afterwards: str
 
 
 @cache
 def clean_run(optimizer: str, entry: str) -> Clean:
-    kind, started, over = OPTIMIZERS[optimizer], list[Counter[str]](), Steps.over
-    subject = make_subject(kind)
+    sweeps, over, result = list[Counter[str]](), Steps.over, None
+    subject = subject_of(optimizer, entry)
 
     def noting(*args: Any) -> Iterator[Any]:
-        started.append(Counter(subject.wire.calls))
+        sweeps.append(Counter(subject.wire.calls))
         return over(*args)
 
     with pytest.MonkeyPatch.context() as patch, suppress(MeasurementError):  # a search may find nothing and yet runs to its end
         patch.setattr(Steps, "over", noting)
-        ENTRIES[entry](subject, kind)
-    calls = Counter(subject.wire.calls)
-    return Clean(calls, started[0] if started else None, make_subject(kind).ten_steps())
+        result = ENTRIES[entry](subject, OPTIMIZERS[optimizer])
+    return Clean(Counter(subject.wire.calls), sweeps, result, subject_of(optimizer, entry).ten_steps())
 
 
-def places_of(optimizer: str, entry: str, strides: Callable[[str], int], offset: int) -> Iterator[tuple[str, int]]:
-    """Which call of which place, counted in a clean run."""
+Planned = tuple[str, int, Any]  # a place, the number of its call, and what happens there
+
+
+def every_fault(optimizer: str, entry: str) -> list[Planned]:
+    """One at every call of every place. The kind changes from call to call, and every optimizer begins with another one."""
+    kinds, first = [*FAULTS.values()], [*OPTIMIZERS].index(optimizer)
     calls = clean_run(optimizer, entry).calls
-    for place in PLACES:
-        yield from ((place, index) for index in range(offset % strides(place), calls[place], strides(place)))
+    planned: list[Planned] = [
+        (place, index, kinds[(first + index) % len(kinds)]()) for place in PLACES if place != "restore" for index in range(calls[place])
+    ]
+    restoring = [("restore", index, Signal()) for index in range(calls["restore"])]  # another error there is no fault of the user's code
+    return planned + restoring
 
 
-def check_fault(optimizer: str, entry: str, place: str, index: int, fault: Any) -> None:
-    """Nothing is harmed, and the user sees the very error, with what was recorded."""
-    clean, subject = clean_run(optimizer, entry), make_subject(OPTIMIZERS[optimizer])
-    subject.wire.arm(place, index, fault.pull)
-    result, error = guarded(optimizer, entry, subject)
+def in_turn(planned: Sequence[Any], length: int) -> list[Sequence[Any]]:
+    """So many at a time."""
+    return [planned[start : start + length] for start in range(0, len(planned), length)]
+
+
+def check_faults(optimizer: str, entry: str, planned: Iterable[Planned]) -> None:
+    """Nothing is harmed, and the user sees the very error, with what was recorded.
+
+    The same subject goes through all of them: each must leave it as it was, and what one did all the same, ten steps at the end show.
+    """
+    subject = subject_of(optimizer, entry)
+    before = digest(subject)
+    for place, index, fault in planned:
+        subject.wire.arm(place, index, fault.pull)
+        try:
+            result, error = guarded(optimizer, entry, subject, before)
+            check_what_is_seen(optimizer, entry, subject, (place, index, fault), result, error)
+        except AssertionError as failure:
+            raise AssertionError(f"{fault.kind.__name__} at call {index} of {place}: {failure}") from failure
+    assert subject.ten_steps() == clean_run(optimizer, entry).afterwards
+
+
+def check_what_is_seen(optimizer: str, entry: str, subject: Subject, planned: Planned, result: Any, error: BaseException | None) -> None:
+    """The error of the user's code, or what was recorded until Ctrl-C."""
+    clean, (place, index, fault) = clean_run(optimizer, entry), planned
     assert subject.wire.calls[place] > index, "the fault never came"
-    begun = clean.started is not None and index >= clean.started[place]
+    begun = bool(clean.sweeps) and index >= clean.sweeps[0][place]
     restored = index == clean.calls[place] - 1 and place == "restore"
     if entry == "range_test" and fault.kind is KeyboardInterrupt and begun and not restored:
         assert error is None
@@ -112,21 +140,34 @@ def check_fault(optimizer: str, entry: str, place: str, index: int, fault: Any) 
         as_it_was = error is fault.error if fault.error is not None else type(error) is fault.kind
         assert as_it_was, f"{fault.kind.__name__} came out as {error!r}"
         assert isinstance(getattr(error, "curve", None), LRCurve if begun else type(None))
-    assert subject.ten_steps() == clean.afterwards
 
 
-def check_bend(optimizer: str, entry: str, bend: str, index: int) -> None:
-    """Nothing is harmed, and there is a result or one of our own errors, whatever the loss does from that call on."""
-    subject = make_subject(OPTIMIZERS[optimizer])
-    subject.wire.arm_loss(index, BENDS[bend])
-    error = guarded(optimizer, entry, subject)[1]
-    assert error is None or isinstance(error, (BadArgument, MeasurementError)), repr(error)
+def check_fault(optimizer: str, entry: str, place: str, index: int, fault: Any) -> None:
+    """A single one."""
+    check_faults(optimizer, entry, [(place, index, fault)])
+
+
+def every_bend(optimizer: str, entry: str) -> list[tuple[int, str]]:
+    """One from every call of the loss on; the kind changes as that of the faults does."""
+    kinds, first = [*BENDS], [*OPTIMIZERS].index(optimizer)
+    return [(index, kinds[(first + index) % len(kinds)]) for index in range(clean_run(optimizer, entry).calls["loss"])]
+
+
+def check_bends(optimizer: str, entry: str, planned: Iterable[tuple[int, str]]) -> None:
+    """Nothing is harmed, and there is a result or one of our own errors, whatever the loss does from those calls on."""
+    subject = subject_of(optimizer, entry)
+    before = digest(subject)
+    for index, bend in planned:
+        subject.wire.arm_loss(index, BENDS[bend])
+        error = guarded(optimizer, entry, subject, before)[1]
+        assert error is None or isinstance(error, (BadArgument, MeasurementError)), f"{bend} from call {index} on: {error!r}"
     assert subject.ten_steps() == clean_run(optimizer, entry).afterwards
 
 
-def guarded(optimizer: str, entry: str, subject: Subject) -> tuple[Any, BaseException | None]:
-    """The result or the error; nothing else may have changed."""
-    before, result, error = digest(subject), None, None
+def guarded(optimizer: str, entry: str, subject: Subject, before: dict[str, str] | None = None) -> tuple[Any, BaseException | None]:
+    """The result or the error; nothing else may have changed since ``before``, its digest."""
+    before, result, error = before or digest(subject), None, None
+    subject.wire.calls.clear()
     try:
         result = ENTRIES[entry](subject, OPTIMIZERS[optimizer])
     except BaseException as caught:

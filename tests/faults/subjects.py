@@ -59,13 +59,16 @@ class Points(Dataset[Any]):
     """Three classes of points in six dimensions, with noise from the global generators, as augmentation draws it."""
 
     def __init__(self, wire: Wire) -> None:
-        self.wire, (self.inputs, self.classes) = wire, points(48)
+        self.wire, (self.inputs, self.classes) = wire, points(40)
 
     def __len__(self) -> int:
         return len(self.classes)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         self.wire.touch("data")
+        return self.sample(index)
+
+    def sample(self, index: int) -> tuple[Tensor, Tensor]:
         return self.inputs[index] + 0.1 * random.random() * float(np.random.normal()), self.classes[index]
 
     def state_dict(self) -> dict[str, Any]:
@@ -78,6 +81,14 @@ class Points(Dataset[Any]):
     def collate(self, samples: Any) -> Any:
         self.wire.touch("collate")
         return torch.utils.data.default_collate(samples)
+
+
+class Together(Points):
+    """Its samples are asked for a batch at a time, as torch does where a data set can: fewer calls, each of which can fail."""
+
+    def __getitems__(self, indices: list[int]) -> list[tuple[Tensor, Tensor]]:
+        self.wire.touch("data")
+        return [self.sample(index) for index in indices]
 
 
 class Net(nn.Module):
@@ -232,7 +243,8 @@ Entry = Callable[[Subject, Kind], Any]
 
 
 def short_find(subject: Subject, kind: Kind) -> Any:
-    return find_lr(**subject.arguments, total_steps=12, budget=60, start_lr=1e-3, end_lr=10.0, progress=False)
+    """Of the smallest budget that has everything: two sweeps, short trainings, curvature."""
+    return find_lr(**subject.arguments, total_steps=2, budget=250, start_lr=0.1, end_lr=1.0, progress=False)
 
 
 def short_range(subject: Subject, kind: Kind) -> Any:
@@ -255,3 +267,8 @@ def short_limit(subject: Subject, kind: Kind) -> Any:
 
 
 ENTRIES: dict[str, Entry] = {"find_lr": short_find, "range_test": short_range, "LRSweep": short_loop, "stable_lr": short_limit}
+
+
+def subject_of(optimizer: str, entry: str) -> Subject:
+    """The training on which an entry point is tried; a search, which is the longest, reads its data a batch at a time."""
+    return make_subject(OPTIMIZERS[optimizer], Together if entry == "find_lr" else Points)

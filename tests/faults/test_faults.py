@@ -1,74 +1,75 @@
-"""Nothing is harmed, whatever the user's code does and whenever: every entry point, with every optimizer, at every call.
+"""Nothing is harmed, whatever the user's code does and whenever: every entry point, with every optimizer, at every call of every place.
 
-All of it would take half an hour, so the two optimizers in the middle of their training meet a fault at every call of the loss and at a
-sample of the other calls, the other optimizers at a sample of all. The kind of fault changes from call to call. The folder takes about
-90 seconds of one core.
+The kind of fault changes from call to call. What goes first is a fault of each kind on one training, then ten steps of it are compared.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import pytest
 from commands import python
-from harness import BENDS, FAULTS, Signal, Thrown, check_bend, check_fault, clean_run, guarded, places_of
-from subjects import ENTRIES, OPTIMIZERS, PLACES, make_subject
+from harness import (
+    BENDS,
+    FAULTS,
+    Signal,
+    Thrown,
+    check_bends,
+    check_fault,
+    check_faults,
+    clean_run,
+    every_bend,
+    every_fault,
+    guarded,
+    in_turn,
+)
+from subjects import ENTRIES, OPTIMIZERS, PLACES, subject_of
 
 import hessian.snapshot.guard
 import lrfinder.sweep
 from lrfinder import LRCurve
 from lrfinder.sweep import sweep
 
-THOROUGH = [name for name, kind in OPTIMIZERS.items() if kind.schedule is not None]
-OTHERS = [name for name in OPTIMIZERS if name not in THOROUGH]
-DATA = 4  # samples in a batch
-PARTS = 4  # of a long test, for several workers
+PARTS = {"find_lr": 4, "range_test": 1, "LRSweep": 1, "stable_lr": 1}  # of the long ones, for several workers
+CELLS = pytest.mark.parametrize(("entry", "part"), [(entry, part) for entry in ENTRIES for part in range(PARTS[entry])])
+MID_TRAINING = "adam mid-training onecycle"
 
 
-def check_faults(optimizer: str, entry: str, *, every: int, loss_every: int, offset: int = 0) -> None:
-    """Faults at every so many calls of a place; of the loss, more often."""
-
-    def strides(place: str) -> int:
-        return {"loss": loss_every, "data": DATA * every + 1, "restore": 1 + every // 20}.get(place, every)
-
-    faults = cycle([*FAULTS] if optimizer != THOROUGH[0] else [*FAULTS][::-1])
-    for place, index in places_of(optimizer, entry, strides, offset):
-        fault = "signal" if place == "restore" else next(faults)  # whatever else is raised while restoring is no fault of the user's code
-        check_fault(optimizer, entry, place, index, FAULTS[fault]())
-
-
-@pytest.mark.parametrize("entry", ["range_test", "LRSweep", "stable_lr"])
-@pytest.mark.parametrize("optimizer", THOROUGH)
-def test_a_fault_at_any_call_leaves_no_trace(optimizer, entry):
-    check_faults(optimizer, entry, every=2, loss_every=1)
-
-
-@pytest.mark.parametrize("part", range(PARTS))
-@pytest.mark.parametrize("optimizer", THOROUGH)
-def test_a_fault_at_any_call_of_a_search_leaves_no_trace(optimizer, part):
-    check_faults(optimizer, "find_lr", every=40 * PARTS, loss_every=PARTS, offset=part)
-
-
-@pytest.mark.parametrize("entry", ENTRIES)
-@pytest.mark.parametrize("optimizer", OTHERS)
-def test_a_fault_leaves_no_trace_with_any_optimizer(optimizer, entry):
-    every, loss_every = (80, 30) if entry == "find_lr" else (9, 6)
-    check_faults(optimizer, entry, every=every, loss_every=loss_every, offset=OTHERS.index(optimizer))
-
-
-@pytest.mark.parametrize("entry", ENTRIES)
+@CELLS
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_a_loss_that_goes_wrong_leaves_no_trace(optimizer, entry):
-    number = [*OPTIMIZERS].index(optimizer)
-    losses = clean_run(optimizer, entry).calls["loss"]
-    for position, bend in enumerate(BENDS):
-        if (position + number) % 4 == 0:
-            for index in (position % 2, losses // 2) if entry != "find_lr" else (losses // 2,):
-                check_bend(optimizer, entry, bend, index)
+def test_a_fault_at_any_call_leaves_no_trace(optimizer, entry, part):
+    for planned in in_turn(every_fault(optimizer, entry), len(FAULTS))[part :: PARTS[entry]]:
+        check_faults(optimizer, entry, planned)
+
+
+@CELLS
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_loss_that_goes_wrong_at_any_call_leaves_no_trace(optimizer, entry, part):
+    for planned in in_turn(every_bend(optimizer, entry), len(BENDS))[part :: PARTS[entry]]:
+        check_bends(optimizer, entry, planned)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_the_search_that_meets_the_faults_has_all_its_parts(optimizer):
+    clean = clean_run(optimizer, "find_lr")
+    assert len(clean.sweeps) == 2
+    assert len(clean.result.probes.runs) >= 3
+    assert clean.result.limit is not None or clean.result.no_limit is not None
+    assert clean.result.confirmation is not None
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_every_call_meets_a_fault_and_over_all_optimizers_every_kind(entry):
+    met = {(place, index): set() for place in PLACES for index in range(1000)}
+    for optimizer in OPTIMIZERS:
+        calls, planned = clean_run(optimizer, entry).calls, every_fault(optimizer, entry)
+        assert [(place, index) for place, index, _ in planned] == [(place, index) for place in PLACES for index in range(calls[place])]
+        for place, index, fault in planned:
+            met[place, index].add((type(fault), fault.kind))
+    assert all(len(met[place, 0]) == (1 if place == "restore" else len(FAULTS)) for place in PLACES)
 
 
 # Ctrl-C again, while everything is put back ---------------------------------------------------------------------------------------------
@@ -77,8 +78,7 @@ def test_a_loss_that_goes_wrong_leaves_no_trace(optimizer, entry):
 @pytest.mark.parametrize("first", FAULTS)
 @pytest.mark.parametrize("entry", ENTRIES)
 def test_ctrl_c_while_everything_is_put_back_waits_until_it_is(entry, first):
-    optimizer = THOROUGH[1]
-    clean, subject = clean_run(optimizer, entry), make_subject(OPTIMIZERS[optimizer])
+    clean, subject = clean_run(MID_TRAINING, entry), subject_of(MID_TRAINING, entry)
     place = clean.calls["loss"] - 1
 
     def pull_both() -> None:
@@ -86,9 +86,9 @@ def test_ctrl_c_while_everything_is_put_back_waits_until_it_is(entry, first):
         FAULTS[first]().pull()
 
     subject.wire.arm("loss", place, pull_both)
-    error = guarded(optimizer, entry, subject)[1]
+    error = guarded(MID_TRAINING, entry, subject)[1]
     assert type(error) is KeyboardInterrupt
-    assert isinstance(getattr(error, "curve", None), LRCurve if clean.started is not None else type(None))
+    assert isinstance(getattr(error, "curve", None), LRCurve if clean.sweeps else type(None))
     assert subject.ten_steps() == clean.afterwards
 
 
@@ -112,7 +112,7 @@ def test_an_error_that_is_raised_again_carries_what_was_recorded_last():
 def test_what_an_error_has_of_its_own_as_curve_stays():
     error = ValueError("mine")
     error.curve = "a road"  # type: ignore[attr-defined]
-    subject = make_subject(OPTIMIZERS["sgd"])
+    subject = subject_of("sgd", "range_test")
     subject.wire.arm("loss", 5, Thrown(error).pull)
     assert guarded("sgd", "range_test", subject)[1] is error
     assert error.curve == "a road"  # type: ignore[attr-defined]
@@ -131,12 +131,12 @@ def test_a_dead_worker_leaves_no_trace(tmp_path):
 # Each of these checks can fail ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("part", ["keep_tensors", "keep_flags", "keep_container", "keep_random_state", "keep_generator"])
+@pytest.mark.parametrize("part", ["keep_tensors", "keep_flags", "keep_containers", "keep_random_state", "keep_generator"])
 def test_a_spoiled_part_is_seen(part, monkeypatch):
     clean_run("adam", "range_test")
     monkeypatch.setattr(hessian.snapshot.guard, part, lambda *args, **kwargs: lambda: None)
     with pytest.raises(AssertionError):
-        check_fault("adam mid-training onecycle", "range_test", "loss", 8, Thrown(ValueError("mine")))
+        check_fault(MID_TRAINING, "range_test", "loss", 8, Thrown(ValueError("mine")))
 
 
 def test_an_error_that_comes_out_as_another_is_seen(monkeypatch):
@@ -159,11 +159,11 @@ def test_a_fault_that_never_comes_is_seen():
 
 def test_ten_other_steps_are_seen():
     clean_run("adam", "range_test")
-    subject = make_subject(OPTIMIZERS["adam"])
+    subject = subject_of("adam", "range_test")
     subject.loader.generator.manual_seed(6)
     assert subject.ten_steps() != clean_run("adam", "range_test").afterwards
 
 
 def test_every_place_is_called_by_every_entry_point():
     for entry in ENTRIES:
-        assert set(clean_run("adam mid-training onecycle", entry).calls) == set(PLACES)
+        assert set(clean_run(MID_TRAINING, entry).calls) == set(PLACES)

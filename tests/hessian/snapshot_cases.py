@@ -733,9 +733,10 @@ MODULES = [
 
 def take_away(monkeypatch: Any, name: str) -> None:
     """Nothing keeps it any more, wherever the function is used."""
-    for module in MODULES:
-        if name in vars(module):
-            monkeypatch.setattr(module, name, lambda *args, **kwargs: lambda: None)
+    users = [module for module in MODULES if name in vars(module)]
+    assert users, f"nothing is called {name}"
+    for module in users:
+        monkeypatch.setattr(module, name, lambda *args, **kwargs: lambda: None)
 
 
 # For every function of the package that keeps something: a case that sees when it does not.
@@ -744,11 +745,13 @@ SEEN_BY = {
     "keep_bits": "NumPy generator",
     "keep_bytes": "attribute raw",
     "keep_container": "attribute losses",
-    "keep_dict": "attribute counter",
+    "keep_containers": "attribute losses",
+    "keep_dicts": "attribute counter",
+    "keep_empty": "hooks of modules",
     "keep_filters": "warning filters",
     "keep_flags": "gradients",
     "keep_generator": "torch.Generator",
-    "keep_home": "views of one buffer",
+    "keep_homes": "views of one buffer",
     "keep_hooks": "first hooks of tensors",
     "keep_loader": "loader with state_dict",
     "keep_module": "a new parametrization",
@@ -757,7 +760,7 @@ SEEN_BY = {
     "keep_set": "attribute seen",
     "keep_settings": "threads",
     "keep_slots": "slots",
-    "keep_stretch": "float16",
+    "keep_stretches": "float16",
     "keep_switch": "grad mode",
     "keep_tensors": "tied weights",
     "keep_whole": "sparse",

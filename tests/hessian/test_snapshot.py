@@ -86,11 +86,11 @@ def test_every_attempt_after_restore_is_the_same():
 
 SPOILED = {
     "keep_tensors": "parameter layers.3.weight",
-    "keep_stretch": "parameter layers.3.weight",
-    "keep_home": "parameter first.weight",
+    "keep_stretches": "parameter layers.3.weight",
+    "keep_homes": "parameter first.weight",
     "keep_flags": "gradient first.weight",
-    "keep_container": "buffer layers.0.running_mean",
-    "keep_dict": "group 0 lr",
+    "keep_containers": "buffer layers.0.running_mean",
+    "keep_dicts": "group 0 lr",
     "keep_sequence": "group 0 members",
     "keep_random_state": "torch generator",
     "keep_generator": "loader 0 sampler generator",

@@ -30,8 +30,8 @@ def asked(monkeypatch, *objects, place="device"):
 def copied(monkeypatch, *objects):
     """The bytes that it really copies."""
     sizes = []
-    real = tensors.keep_stretch
-    monkeypatch.setattr(tensors, "keep_stretch", lambda stretch, place: sizes.append(stretch.end - stretch.start) or real(stretch, place))
+    real = tensors.copied
+    monkeypatch.setattr(tensors, "copied", lambda stretch, place: sizes.append(stretch.end - stretch.start) or real(stretch, place))
     with preserve(*objects):
         pass
     return sum(sizes)
@@ -89,7 +89,7 @@ def test_any_views_of_one_buffer_are_copied_without_overlaps_and_come_back(views
         if all(size for size, _ in shape)
     ]
     covered = {place for span in spans for place in span}
-    assert sum(tensors.needed_bytes(model.views, "device").values()) == flat.element_size() * len(covered)
+    assert sum(tensors.Layout(model.views).needed_bytes("device").values()) == flat.element_size() * len(covered)
     before = [view.tolist() for view in model.views]
     with preserve(model):
         flat.fill_(1)
@@ -140,13 +140,73 @@ def test_what_to_do_depends_on_where_it_would_lie(monkeypatch):
     memory.check_fits({CPU: 2**30})
 
 
-def test_free_memory_of_the_host_is_read_where_linux_tells_it(tmp_path):
-    file = tmp_path / "meminfo"
-    file.write_text("MemTotal:  100 kB\nMemAvailable:    7 kB\n")
-    assert memory.free_host_bytes(file) == 7 * 1024
-    file.write_text("MemTotal: 100 kB\n")
-    assert memory.free_host_bytes(file) is None
-    assert memory.free_host_bytes(tmp_path / "missing") is None
+# What Linux says: a tree of files in the place of /proc and /sys ------------------------------------------------------------------------
+
+
+def machine(root, files):
+    """A machine with 7 MiB to give, and more files."""
+    for name, content in {"proc/meminfo": "MemTotal:  9000 kB\nMemAvailable:    7168 kB\n", **files}.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(content)
+    return root
+
+
+def second(folder, most, used, cache=0):
+    """A control group of version 2."""
+    stat = f"anon 1\ninactive_file {cache}\nactive_file 99\n"
+    return {f"{folder}/memory.max": f"{most}\n", f"{folder}/memory.current": f"{used}\n", f"{folder}/memory.stat": stat}
+
+
+def first(folder, most, used, cache=0):
+    """One of version 1."""
+    stat = f"inactive_file 0\ntotal_inactive_file {cache}\n"
+    names = {"memory.limit_in_bytes": most, "memory.usage_in_bytes": used}
+    return {**{f"{folder}/{name}": f"{value}\n" for name, value in names.items()}, f"{folder}/memory.stat": stat}
+
+
+MIB = 2**20
+JOB = {"proc/self/cgroup": "0::/batch/job 7\n"}
+OLD = {"proc/self/cgroup": "5:devices:/\n4:cpu,memory:/docker/12ab\n1:name=systemd:/\n0::/\n"}
+TREES = {
+    "no control groups": ({}, 7 * MIB),
+    "a group without a limit": ({**JOB, **second("sys/fs/cgroup/batch/job 7", "max", 5 * MIB)}, 7 * MIB),
+    "a group with a limit": ({**JOB, **second("sys/fs/cgroup/batch/job 7", 4 * MIB, 3 * MIB)}, MIB),
+    "what it can give up counts as free": ({**JOB, **second("sys/fs/cgroup/batch/job 7", 4 * MIB, 3 * MIB, 2 * MIB)}, 3 * MIB),
+    "a group above with a lower limit": (
+        {**JOB, **second("sys/fs/cgroup/batch/job 7", 6 * MIB, MIB), **second("sys/fs/cgroup/batch", 3 * MIB, MIB)},
+        2 * MIB,
+    ),
+    "a limit above what the machine has": ({**JOB, **second("sys/fs/cgroup/batch/job 7", 90 * MIB, MIB)}, 7 * MIB),
+    "more used than allowed": ({**JOB, **second("sys/fs/cgroup/batch/job 7", 3 * MIB, 4 * MIB)}, 0),
+    "in a container": ({"proc/self/cgroup": "0::/\n", **second("sys/fs/cgroup", 4 * MIB, MIB)}, 3 * MIB),
+    "version 1": ({**OLD, **first("sys/fs/cgroup/memory/docker/12ab", 4 * MIB, 3 * MIB, MIB)}, 2 * MIB),
+    "version 1 in a container": ({**OLD, **first("sys/fs/cgroup/memory", 4 * MIB, 3 * MIB)}, MIB),
+    "version 1 without a limit": ({**OLD, **first("sys/fs/cgroup/memory/docker/12ab", 9223372036854771712, 3 * MIB)}, 7 * MIB),
+    "files that make no sense": ({"proc/self/cgroup": "\n:\nmemory\n0::", **second("sys/fs/cgroup", "", "x")}, 7 * MIB),
+    "another's group": ({**JOB, **second("sys/fs/cgroup/batch/job 8", MIB, MIB)}, 7 * MIB),
+    "a machine that does not say": ({"proc/meminfo": "MemTotal: 100 kB\n"}, None),
+    "a group on a machine that does not say": (
+        {"proc/meminfo": "", **JOB, **second("sys/fs/cgroup/batch/job 7", 4 * MIB, 3 * MIB)},
+        MIB,
+    ),
+}
+
+
+@pytest.mark.parametrize(("files", "free"), TREES.values(), ids=TREES)
+def test_free_memory_of_the_host_is_what_linux_gives_and_control_groups_allow(files, free, tmp_path):
+    assert memory.free_host_bytes(machine(tmp_path, files)) == free
+
+
+def test_where_there_is_no_linux_nothing_is_known(tmp_path):
+    assert memory.free_host_bytes(tmp_path) is None
+
+
+def test_a_copy_that_the_control_group_does_not_allow_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "ROOT", machine(tmp_path, {**JOB, **second("sys/fs/cgroup/batch/job 7", 4 * MIB, 3 * MIB)}))
+    with preserve(nn.Linear(1000, 200)):
+        pass
+    with pytest.raises(BadArgument, match=r"but cpu has 0\.000977 GiB free"), preserve(nn.Linear(1000, 300)):
+        pass
 
 
 def test_where_free_memory_cannot_be_told_nothing_is_refused(monkeypatch):

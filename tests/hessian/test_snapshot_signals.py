@@ -270,4 +270,4 @@ class OpenDoor:
 def test_ctrl_c_at_some_line_would_leave_a_trace_without_the_doorkeeper(monkeypatch):
     monkeypatch.setattr(guard, "Doorkeeper", OpenDoor)
     monkeypatch.setattr(guard, "uninterrupted", nullcontext)
-    assert pressed_everywhere(stride=301)[1]
+    assert pressed_everywhere(stride=47)[1]

@@ -474,6 +474,27 @@ def test_errors_of_the_users_code_show_their_traceback_and_none_of_ours(target: 
     assert "Error: there is no module" not in done.stderr
 
 
+BUILT_IN = {
+    "criterion": ("torch.dot", "criterion (the built-in dot) raised RuntimeError: 1D tensors expected, but got "),
+    "partial": ("functools.partial(divmod)", "criterion (the built-in partial) raised TypeError: unsupported operand type(s) for divmod()"),
+}
+
+
+@pytest.mark.parametrize(("criterion", "words"), BUILT_IN.values(), ids=BUILT_IN)
+def test_an_error_of_a_function_that_is_not_written_in_python_is_one_sentence(criterion: str, words: str, folder: Path):
+    """There is no frame of the user's to show."""
+    source = (
+        "model = torch.nn.Linear(2, 2); data = [(torch.ones(4, 2), torch.ones(4, 2))] * 9; sgd = torch.optim.SGD(model.parameters(), lr=1)"
+    )
+    made = f"{{'model': model, 'optimizer': sgd, 'data': data, 'criterion': {criterion}}}"
+    (folder / "built.py").write_text(f"import functools, torch\n{source}\ndef make(): return {made}\n")
+    done = lrfinder("range-test", "built.py:make", folder=folder)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"Error: {words}")
+    assert done.stderr.endswith("; call it on one batch by hand.\n")
+    assert done.stderr.count("\n") == 1
+
+
 def test_a_typo_is_shown_as_python_shows_it(folder: Path):
     done = lrfinder("find", "typo.py:make", folder=folder)
     assert (done.returncode, done.stdout) == (1, "")
