@@ -9,7 +9,7 @@ from hessian.operators.base import CurvatureOperator
 from hessian.operators.preconditioned import PreconditionedOperator
 from hessian.preconditioner import inverse
 from hessian.problem import Problem
-from hessian.vectors import flatten
+from hessian.vectors import flatten, real
 
 
 class OptimizerGeometry:
@@ -35,7 +35,7 @@ class OptimizerGeometry:
         for parameter in problem.parameters.values():
             index = places[id(parameter)]
             limit, ratio = limits[index], ratios[index]
-            weight = torch.full_like(parameter, ratio * self.numerator / limit.numerator, requires_grad=False)
+            weight = torch.full_like(real(parameter.detach()), ratio * self.numerator / limit.numerator)
             if limit.preconditioner is not None:
                 weight *= inverse(limit.preconditioner, groups[index], problem.optimizer.state[parameter], parameter.detach())
             scales.append(weight.sqrt())

@@ -6,6 +6,8 @@ A result reports one number, the LR of the largest group; the others follow at t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from inspect import ismethod
+from types import MethodType
 from typing import Any
 
 from hessian.errors import BadArgument
@@ -43,10 +45,41 @@ class Together:
         return [group for optimizer in self.optimizers for group in optimizer.param_groups]
 
 
-def set_lr(optimizer: Any, lr: float, ratios: Sequence[float]) -> None:
-    """Give the largest group ``lr`` and every other its share."""
+def write_lr(optimizer: Any, lr: float, ratios: Sequence[float]) -> None:
+    """Give the largest group ``lr`` and every other its share; numbers stay numbers, and tensors the same tensors."""
     for group, ratio in zip(optimizer.param_groups, ratios, strict=True):
         if hasattr(group["lr"], "fill_"):  # a tensor LR is captured by reference in graphs: fill it, never replace it
             group["lr"].fill_(lr * ratio)
         else:
             group["lr"] = lr * ratio
+
+
+def set_lr(optimizer: Any, lr: float, ratios: Sequence[float]) -> None:
+    """``write_lr`` for an LR that varies from step to step, inside ``preserved``."""
+    for owner in optimizer.optimizers if isinstance(optimizer, Together) else [optimizer]:
+        if hasattr(owner, "step"):
+            run_uncompiled(owner)
+    write_lr(optimizer, lr, ratios)
+
+
+def run_uncompiled(optimizer: Any) -> None:
+    """Put the plain ``step`` in place of a compiled one, which ``preserved`` puts back.
+
+    Numbers are compiled into a step, so every new LR would compile it anew, until ``torch.compile`` gives up for good; a tensor is not.
+    """
+    step = optimizer.step
+    if is_compiled(step) and not all(takes_any_lr(group) for group in optimizer.param_groups):
+        plain = step._torchdynamo_orig_callable
+        optimizer.step = MethodType(plain, optimizer) if ismethod(step) else plain
+
+
+def is_compiled(step: Any) -> bool:
+    """Whether ``torch.compile`` made it. What is kept out of compilation, or wrapped around a compiled function, has the same mark."""
+    marked = hasattr(step, "_torchdynamo_orig_callable") and not getattr(step, "_torchdynamo_disable", False)
+    function = getattr(step, "__func__", step)
+    return marked and getattr(function, "_torchdynamo_wrapper_id", id(function)) == id(function)
+
+
+def takes_any_lr(group: Group) -> bool:
+    """Whether its LR is no part of what is compiled, or its step cannot run otherwise (``capturable`` on a CPU)."""
+    return hasattr(group["lr"], "fill_") or bool(group.get("capturable"))

@@ -15,16 +15,18 @@ import torch
 from torch import Tensor
 
 from hessian.groups import Group
+from hessian.vectors import real
 
 State = Mapping[str, Any]
 Preconditioner = Callable[[Group, State, Tensor], Tensor]
 
 
 def inverse(preconditioner: Preconditioner, group: Group, state: State, parameter: Tensor) -> Tensor:
-    """``1 / P`` for one parameter, zero where it does not move."""
+    """``1 / P`` for one parameter, zero where it does not move; of a complex one for both parts, which torch's optimizers treat apart."""
     if not state:
-        return torch.zeros_like(parameter)
-    return 1 / preconditioner(group, state, parameter)
+        return torch.zeros_like(real(parameter))
+    parts = {name: real(value) if isinstance(value, Tensor) else value for name, value in state.items()}
+    return 1 / preconditioner(group, parts, real(parameter))
 
 
 def root_plus(moment: Tensor, epsilon: float) -> Tensor:

@@ -28,7 +28,7 @@ class Problem:
         model: The module to train, on the device it will train on.
         optimizer: Its optimizer, or None where only the loss matters (an operator on its own).
         data: Batches that can be read more than once: a ``DataLoader``, a list, or a function that returns one batch.
-        criterion: ``criterion(model(inputs), target)`` for batches ``(inputs, target)``.
+        criterion: ``criterion(model(inputs), target)`` for batches ``(inputs, target)`` or ``(input, another, ..., target)``.
         loss_fn: ``loss_fn(model, batch) -> scalar tensor``, for any other shape of training. With neither, a batch is a mapping
             and ``model(**batch).loss`` is taken.
         device: Where batches are moved; None leaves them where the data puts them.
@@ -196,17 +196,42 @@ def choose_loss(criterion: Any, loss_fn: Any) -> LossFn:
 
 
 class PairLoss:
-    """``criterion(model(inputs), target)``."""
+    """``criterion(model(inputs), target)``; the last part of a batch is the target, all before it are the model's inputs."""
 
     def __init__(self, criterion: Callable[..., Tensor]) -> None:
         self.criterion = criterion
 
     def __call__(self, model: Any, batch: Any) -> Tensor:
-        if not isinstance(batch, (list, tuple)) or len(batch) != 2:
+        inputs, target = self.split(model, batch)
+        return self.criterion(model(*inputs), target)
+
+    def split(self, model: Any, batch: Any) -> tuple[Sequence[Any], Any]:
+        """Inputs and target.
+
+        Raises:
+            BadType: If the batch has no two parts, or more than the model takes.
+        """
+        if not isinstance(batch, (list, tuple)) or len(batch) < 2:
             found = f"{len(batch)} parts" if isinstance(batch, (list, tuple)) else f"a {type(batch).__name__}"
             raise BadType(f"criterion needs batches (inputs, target), but a batch is {found}; pass loss_fn=lambda model, batch: ...")
-        inputs, target = batch
-        return self.criterion(model(inputs), target)
+        *inputs, target = batch
+        if len(inputs) > 1 and not takes(model, inputs):
+            raise BadType(
+                f"a batch is {len(batch)} parts, {len(inputs)} inputs and the target, but {type(model).__name__} does not take so many "
+                "inputs; pass loss_fn=lambda model, batch: ..."
+            )
+        return inputs, target
+
+
+def takes(model: Any, inputs: Sequence[Any]) -> bool:
+    """Whether a model can be called with so many inputs, as far as its signature tells."""
+    try:
+        inspect.signature(getattr(model, "forward", model)).bind(*inputs)
+    except TypeError:
+        return False
+    except ValueError:  # no signature, as of functions written in C
+        return True
+    return True
 
 
 def model_loss(model: Any, batch: Any) -> Tensor:
@@ -229,6 +254,8 @@ def check_loss(loss: Any) -> None:
         raise BadType(f"the loss is a {type(loss).__name__}, not a tensor; return the loss itself, before .item().")
     if loss.numel() != 1:
         raise BadArgument(f"the loss has shape {tuple(loss.shape)}, not one value; reduce it, for instance with loss.mean().")
+    if loss.is_complex():
+        raise BadType("the loss is complex, and no number of these is the smallest; return a real one, such as its abs() or its real part.")
     if not math.isfinite(loss.item()):
         raise BadArgument(
             f"the loss of the first batch is {loss.item()} before any weight moved; check the data for NaN and the model's initialization."

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from hessian.vectors import coordinates
+
 
 def sharpness_by_parameter(names: Sequence[str], parameters: Sequence[Tensor], direction: Tensor) -> dict[str, float]:
     """How much of a direction lies in every parameter, largest first: shares of its squared length, so they add up to one.
@@ -16,7 +18,7 @@ def sharpness_by_parameter(names: Sequence[str], parameters: Sequence[Tensor], d
         parameters: In the order of the coordinates; ``op.parameters``.
         direction: Shape ``(n,)``, such as ``lanczos(op).vectors[:, 0]``.
     """
-    parts = torch.split(direction, [parameter.numel() for parameter in parameters])
+    parts = torch.split(direction, [coordinates(parameter) for parameter in parameters])
     squares = [float(part.square().sum(dtype=torch.float64)) for part in parts]
     total = sum(squares) or 1.0
     found = {name: square / total for name, square in zip(names, squares, strict=True)}

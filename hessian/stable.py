@@ -77,7 +77,7 @@ def stable_lr(
         model: The model as it will be trained, in train or eval mode as it stands.
         optimizer: Any that has a limit (docs/formulas.md), or one registered with ``stability_limit``. Param groups keep their ratio.
         data: Batches that can be read more than once, or a function that returns one.
-        criterion: ``criterion(model(inputs), target)``.
+        criterion: ``criterion(model(inputs), target)`` for batches ``(inputs, target)`` or ``(input, another, ..., target)``.
         loss_fn: ``loss_fn(model, batch) -> scalar``, in its place.
         num_batches: Batches to average the Hessian over.
         tol: Relative accuracy of the sharpness.

@@ -10,15 +10,37 @@ import torch
 from torch import Tensor
 
 
+def real(tensor: Tensor) -> Tensor:
+    """The tensor as coordinates see it: a complex one as pairs of real and imaginary part, in which its loss and gradient are real."""
+    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
+
+
+def dense(tensor: Tensor) -> Tensor:
+    """The tensor with its zeros: embeddings with ``sparse=True`` have gradients without."""
+    return tensor if tensor.layout is torch.strided else tensor.to_dense()
+
+
+def coordinates(tensor: Tensor) -> int:
+    """How many of a vector's entries a tensor takes."""
+    return tensor.numel() * (2 if tensor.is_complex() else 1)
+
+
 def flatten(tensors: Iterable[Tensor]) -> Tensor:
-    """The tensors, in order, as one 1-D tensor (a copy)."""
-    return torch.cat([tensor.reshape(-1) for tensor in tensors])
+    """The tensors, in order, as one 1-D real tensor (a copy)."""
+    return torch.cat([real(dense(tensor)).reshape(-1) for tensor in tensors])
 
 
 def unflatten(vector: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
-    """Views of ``vector`` in the shapes of ``like``, in the dtype of each."""
-    parts = vector.split_with_sizes([tensor.numel() for tensor in like])
-    return [part.view(tensor.shape).to(tensor.dtype) for part, tensor in zip(parts, like, strict=True)]
+    """The parts of ``vector`` in the shapes of ``like``, in the dtype of each: views where they need no other dtype."""
+    parts = vector.split_with_sizes([coordinates(tensor) for tensor in like])
+    return [shaped(part, tensor) for part, tensor in zip(parts, like, strict=True)]
+
+
+def shaped(part: Tensor, like: Tensor) -> Tensor:
+    """Entries of a vector in the shape and dtype of the tensor that they belong to."""
+    if not like.is_complex():
+        return part.view(like.shape).to(like.dtype)
+    return torch.complex(*part.view(*like.shape, 2).unbind(-1)).to(like.dtype)  # view_as_complex would not take every offset
 
 
 def dot(a: Tensor, b: Tensor) -> float:

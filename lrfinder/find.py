@@ -75,7 +75,7 @@ def find_lr(
         model: The model as it will be trained, in train or eval mode as it stands.
         optimizer: Its optimizer; param groups keep the ratio of their base LRs, and results report the largest group's.
         data: Batches that can be read more than once (a ``DataLoader``, a list), or a function that returns one.
-        criterion: ``criterion(model(inputs), target)`` for batches ``(inputs, target)``.
+        criterion: ``criterion(model(inputs), target)`` for batches ``(inputs, target)`` or ``(input, another, ..., target)``.
         loss_fn: ``loss_fn(model, batch) -> scalar``, in its place; with neither, ``model(**batch).loss``. Beside a ``step_fn`` they score
             and give curvature; without them your steps at LR zero score, and there is no curvature.
         val_data: Batches on which the short trainings are scored; without them a fifth of ``data``, at most eight batches, is set aside.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import numpy as np
 
 from hessian.errors import NoSuggestionError
-from hessian.groups import lr_ratios, set_lr
+from hessian.groups import lr_ratios, write_lr
 from hessian.ranges import LARGEST_LR, SMALLEST_LR, Count, Filled, Half, LossOrInf, Positive, Share, Some
 from hessian.results import Floats, Result, StableLR
 from lrfinder.doubts import Doubt
@@ -329,12 +329,18 @@ class Suggestion(Result):
         """Set the optimizer's learning rates to the suggestion; the largest group gets ``lr``, the others keep their ratio to it.
 
         ``initial_lr``, from which schedulers take their base, is set too where it is present.
+
+        Raises:
+            BadArgument: If an LR scheduler is attached that would set them back at its next step; nothing has changed then.
         """
+        from hessian.schedulers import check_no_scheduler  # loads torch, which a result that is only read does without
+
         ratios = lr_ratios(optimizer)
+        check_no_scheduler(optimizer)
         for group, ratio in zip(optimizer.param_groups, ratios, strict=True):
             if "initial_lr" in group:
                 group["initial_lr"] = self.lr * ratio
-        set_lr(optimizer, self.lr, ratios)
+        write_lr(optimizer, self.lr, ratios)
 
 
 def load(path: str | os.PathLike[str]) -> Any:

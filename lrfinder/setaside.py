@@ -12,10 +12,10 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence, pack_sequence, unpack_sequence
 from torch.utils.data import DataLoader, IterableDataset, SubsetRandomSampler
 
-from hessian.batches import Batches, batch_size, length_of, mapped, move
+from hessian.batches import Batches, batch_size, length_of, mapped, move, rows_in
 from hessian.snapshot import seed_everything
 
 SHARE = 0.2  # of the samples
@@ -176,9 +176,17 @@ def by_row(batches: Batches) -> SetAside:
 
 
 def rows(batch: Any, size: int, chosen: Any) -> Any:
-    """Those rows of every tensor that has as many as the batch has samples."""
+    """Those rows of every tensor, and those sequences of every ``PackedSequence``, that has as many as the batch has samples."""
     numbers = np.flatnonzero(chosen)
-    return mapped(batch, lambda value: value[numbers] if isinstance(value, Tensor) and value.ndim and len(value) == size else None)
+    return mapped(batch, lambda value: rows_of(value, numbers) if rows_in(value) == size else None)
+
+
+def rows_of(value: Any, numbers: Any) -> Any:
+    """Those rows of one value."""
+    if isinstance(value, PackedSequence):
+        sequences, sorted_before = unpack_sequence(value), value.sorted_indices is None
+        return pack_sequence([sequences[number] for number in numbers], enforce_sorted=sorted_before)
+    return value[numbers]
 
 
 def by_skipping(batches: Batches, seed: int) -> SetAside:

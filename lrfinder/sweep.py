@@ -54,7 +54,7 @@ def range_test(
         model: The model, in train or eval mode as it stands.
         optimizer: Its optimizer; param groups keep the ratio of their base LRs, and the curve reports the largest group's.
         data: Batches that can be read more than once, or a function that returns one.
-        criterion: ``criterion(model(inputs), target)`` for batches ``(inputs, target)``.
+        criterion: ``criterion(model(inputs), target)`` for batches ``(inputs, target)`` or ``(input, another, ..., target)``.
         loss_fn: ``loss_fn(model, batch) -> scalar``, in its place; with neither, ``model(**batch).loss``.
         start_lr: First learning rate.
         end_lr: Last learning rate.

@@ -194,9 +194,8 @@ def described(value: Any, seen: set[int] | None = None) -> Any:
     seen.add(id(value))
     parts: list[Any] = [id(value), type(value).__name__]
     if isinstance(value, Tensor):
-        place = value.data_ptr() if value.layout is torch.strided else None
         grad = described(value.grad, seen) if value.is_leaf else None
-        parts += [bits(value), place, value.stride() if place else None, value.requires_grad, grad]
+        parts += [bits(value), place(value), value.stride() if place(value) else None, value.requires_grad, grad]
     elif isinstance(value, np.ndarray):
         parts += [value.shape, value.tobytes()]
     elif isinstance(value, torch.Generator):
@@ -214,14 +213,17 @@ def described(value: Any, seen: set[int] | None = None) -> Any:
     return parts
 
 
+def place(tensor: Tensor) -> int | None:
+    """Where the values lie; a sparse tensor has no one place."""
+    return tensor.data_ptr() if tensor.layout is torch.strided else None
+
+
 def fingerprint(model: nn.Module, optimizer: Any = None, loaders: Iterable[Any] = ()) -> dict[str, str]:
     """Values, identities and places of all that ``preserve`` promises to bring back, by name."""
     found: dict[str, Any] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         found[f"parameter {name}"] = (bits(parameter), id(parameter), parameter.data_ptr(), parameter.requires_grad)
-        found[f"gradient {name}"] = (
-            None if parameter.grad is None else (bits(parameter.grad), id(parameter.grad), parameter.grad.data_ptr())
-        )
+        found[f"gradient {name}"] = None if parameter.grad is None else (bits(parameter.grad), id(parameter.grad), place(parameter.grad))
     for name, buffer in model.named_buffers(remove_duplicate=False):
         found[f"buffer {name}"] = (bits(buffer), id(buffer), buffer.data_ptr())
     for name, module in model.named_modules():
@@ -248,7 +250,7 @@ def optimizer_fingerprint(optimizer: Any) -> dict[str, Any]:
             if parameter in optimizer.state:
                 state = optimizer.state[parameter]
                 found[f"state {index}.{number}"] = [
-                    (key, bits(value), (id(value), value.data_ptr()) if isinstance(value, Tensor) else None) for key, value in state.items()
+                    (key, bits(value), (id(value), place(value)) if isinstance(value, Tensor) else None) for key, value in state.items()
                 ]
     found["state"] = len(optimizer.state)
     found["optimizer attributes"] = sorted(

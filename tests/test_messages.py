@@ -102,6 +102,16 @@ def of_model(make, data=None):
     return prepare
 
 
+def of_later(make):
+    """A loop around a model whose weights are not there yet."""
+
+    def prepare(setting):
+        model = make()
+        return partial(lrfinder.LRSweep, model=model, optimizer=torch.optim.SGD(model.parameters(), lr=0.1))
+
+    return prepare
+
+
 class Silent(nn.Module):
     """Takes a mapping and returns no loss."""
 
@@ -127,6 +137,15 @@ def one_shot(setting):
             return source
 
     return Loader()
+
+
+def under_scheduler(setting):
+    """Applying a suggestion where the next step of a scheduler would undo it."""
+    setting.scheduler = torch.optim.lr_scheduler.LambdaLR(setting.optimizer, lambda epoch: 1.0)
+    found = lrfinder.Suggestion(
+        lr=0.01, interval=(0.01, 0.02), curve=short_curve(), midpoint=0.01, basin=(0.01, 0.02), total_steps=10, schedule=None
+    )
+    return partial(found.apply, setting.optimizer)
 
 
 def short_curve(count=4):
@@ -227,7 +246,19 @@ CASES = {
     ),
     "criterion and loss_fn": (call(loss_fn=lambda m, b: None), BadArgument, "criterion and loss_fn are both given", "pass one"),
     "criterion is no function": (call(criterion=3), BadType, "criterion is a int", "pass a function"),
-    "batches of three": (call(data=lambda s: [(*b, 1) for b in s.data]), BadType, "a batch is 3 parts", "pass loss_fn"),
+    "batches of three": (
+        call(data=lambda s: [(*b, 1) for b in s.data]),
+        BadType,
+        "a batch is 3 parts, 2 inputs and the target, but Sequential does not take so many inputs",
+        "pass loss_fn",
+    ),
+    "batches of one": (call("range_test", data=lambda s: [b[:1] for b in s.data]), BadType, "a batch is 1 parts", "pass loss_fn"),
+    "batches without parts": (
+        call("stable_lr", data=lambda s: [{"x": b[0]} for b in s.data]),
+        BadType,
+        "a batch is a dict",
+        "pass loss_fn",
+    ),
     "tuples without criterion": (call(criterion=None), BadType, "a batch must be a mapping", "pass criterion"),
     "model without loss": (
         of_model(Silent, {"data": lambda s: [{"x": torch.randn(8, 4)}], "criterion": None}),
@@ -237,6 +268,7 @@ CASES = {
     ),
     "loss per sample": (call(criterion=nn.CrossEntropyLoss(reduction="none")), BadArgument, "shape (8,), not one value", "loss.mean()"),
     "loss is a number": (call(criterion=lambda out, y: 1.0), BadType, "the loss is a float", "before .item()"),
+    "loss is complex": (call(criterion=lambda out, y: out.mean() * 1j), BadType, "the loss is complex", "return a real one"),
     "loss is NaN": (call(criterion=lambda out, y: out.mean() * math.nan), BadArgument, "loss of the first batch is nan", "check the data"),
     "loss is infinite": (call("stable_lr", criterion=lambda out, y: out.mean() + math.inf), BadArgument, "is inf", "check the data"),
     "loss without grad": (call(criterion=lambda out, y: out.detach().mean()), BadArgument, "has no gradient", "without detach()"),
@@ -300,6 +332,8 @@ CASES = {
         f"{name} in LRSweep": (prepare, exception, cause, cure)
         for name, prepare, exception, cause, cure in (
             ("no model", loop(model=lambda s: []), BadArgument, "model is an empty list", "pass the model that your step trains"),
+            ("lazy module", of_later(lambda: nn.LazyLinear(3)), BadArgument, "has no shape yet", "run one batch"),
+            ("meta parameters", of_later(lambda: nn.Linear(4, 3, device="meta")), BadArgument, "meta device", "load the weights first"),
             ("no optimizer", loop(optimizer=lambda s: []), BadArgument, "optimizer is an empty list", "pass the optimizer"),
             ("a model that is a list", loop(model=lambda s: [[1]]), BadType, "model is a list, not a torch.nn.Module", "pass the module"),
             ("optimizer missing", loop(optimizer=lambda s: None), BadType, "optimizer is a NoneType", "pass the object whose step()"),
@@ -324,6 +358,7 @@ CASES = {
             ("keep that is no list", loop(keep=3), BadType, "keep is a int, not a list", "pass keep=[...]"),
         )
     },
+    "a scheduler that undoes apply": (under_scheduler, BadArgument, "LambdaLR is attached to the optimizer", "call apply() first"),
     "unknown rule": (plain(lambda: short_curve().suggest("best")), BadArgument, "rule 'best' is unknown", "choose one of"),
     "curve too short for a rule": (
         plain(lambda: short_curve().suggest("steepest")),

@@ -15,7 +15,7 @@ from hessian.errors import BadArgument
 from hessian.operators.graphs import GRAPH_MEMORY, BatchGraphs, check_graph, derivative
 from hessian.operators.loss import LossOperator
 from hessian.problem import PairLoss, Problem
-from hessian.vectors import flatten, unflatten
+from hessian.vectors import dense, flatten, unflatten
 
 OutputHessian = Callable[[Tensor], Tensor]
 
@@ -44,8 +44,7 @@ class GGNOperator(LossOperator):
         if not isinstance(problem.loss_fn, PairLoss):
             raise BadArgument("GGNOperator needs criterion(model(x), y) to split the model from its loss; pass criterion, not loss_fn.")
         super().__init__(problem, batches, parameters)
-        self.criterion = problem.loss_fn.criterion
-        self.graphs = BatchGraphs(problem, batches, partial(linearize, problem, self.parameters, self.criterion), graph_memory)
+        self.graphs = BatchGraphs(problem, batches, partial(linearize, problem, self.parameters, problem.loss_fn), graph_memory)
 
     def _product(self, vector: Tensor) -> Tensor:
         return self.graphs.mean(lambda linear: self._pull(linear, linear.hessian(self._push(linear, vector))))
@@ -69,18 +68,18 @@ class Linearization:
     hessian: OutputHessian
 
 
-def linearize(problem: Problem, parameters: list[nn.Parameter], criterion: Any, batch: Any) -> Linearization:
+def linearize(problem: Problem, parameters: list[nn.Parameter], pair: PairLoss, batch: Any) -> Linearization:
     """One batch, forward and backward; no method, as in ``gradient_graph``."""
-    inputs, target = batch
+    inputs, target = pair.split(problem.model, batch)
     with torch.enable_grad():
-        outputs = problem.model(inputs)
+        outputs = problem.model(*inputs)
         if not isinstance(outputs, Tensor):
             raise BadArgument(f"the model returned a {type(outputs).__name__}, not a tensor; GGNOperator needs one output tensor.")
         # d/du <u, J v> is J v: differentiating the backward pass in its own input gives the forward derivative.
         dummy = torch.zeros_like(outputs, requires_grad=True)
         pulled = torch.autograd.grad(outputs, parameters, dummy, create_graph=True, allow_unused=True, materialize_grads=True)
     check_graph(pulled)
-    return Linearization(outputs, dummy, list(pulled), output_hessian(criterion, outputs, target))
+    return Linearization(outputs, dummy, [dense(entry) for entry in pulled], output_hessian(pair.criterion, outputs, target))
 
 
 def output_hessian(criterion: Any, outputs: Tensor, target: Tensor) -> OutputHessian:

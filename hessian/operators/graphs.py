@@ -116,8 +116,9 @@ def counting_saved_bytes() -> Iterator[dict[int, int]]:
     sizes: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        sizes[storage.data_ptr()] = storage.nbytes()
+        if tensor.layout is torch.strided:  # a sparse gradient holds as much as a batch has rows, which is next to nothing
+            storage = tensor.untyped_storage()
+            sizes[storage.data_ptr()] = storage.nbytes()
         return tensor.detach()  # the tensor itself would keep its own graph alive for ever
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):

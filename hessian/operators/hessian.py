@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from hessian.operators.graphs import GRAPH_MEMORY, BatchGraphs, check_graph, derivative
 from hessian.operators.loss import LossOperator
 from hessian.problem import Problem
-from hessian.vectors import flatten, unflatten
+from hessian.vectors import dense, flatten, unflatten
 
 
 class HessianOperator(LossOperator):
@@ -71,7 +71,7 @@ def gradient_graph(problem: Problem, parameters: list[nn.Parameter], batch: Any)
         seed = torch.ones_like(loss, requires_grad=True)  # without it a custom function next to the loss leaves no node to be checked
         gradient = torch.autograd.grad(loss, parameters, seed, create_graph=True, allow_unused=True, materialize_grads=True)
     check_graph(gradient)
-    return list(gradient)
+    return [dense(entry) for entry in gradient]
 
 
 def detached(gradient: list[Tensor]) -> Tensor:

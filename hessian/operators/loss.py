@@ -10,10 +10,11 @@ from torch import nn
 from hessian.errors import BadArgument
 from hessian.operators.base import CurvatureOperator
 from hessian.problem import Problem
+from hessian.vectors import coordinates, real
 
 
 class LossOperator(CurvatureOperator):
-    """A curvature of the mean loss over some batches.
+    """A curvature of the mean loss over some batches. A complex parameter counts as pairs of real coordinates.
 
     Args:
         problem: The model and its loss.
@@ -34,7 +35,7 @@ class LossOperator(CurvatureOperator):
             raise BadArgument("batches is empty; pass at least one batch to take the curvature on.")
         self.names = list(named)
         self.parameters = list(named.values())
-        super().__init__(sum(parameter.numel() for parameter in self.parameters), self.parameters[0].detach())
+        super().__init__(sum(map(coordinates, self.parameters)), real(self.parameters[0].detach()))
         self.problem = problem
 
 
