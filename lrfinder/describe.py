@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from hessian.doubts import CurvatureDoubt
 from lrfinder.combine import agreement, best_of, corrected_break
 from lrfinder.horizon import SCHEDULE_NAMES
+from lrfinder.meaning import meaning_of
 from lrfinder.results import Probes, Suggestion
 from lrfinder.warmup import ONECYCLE_START, WarmUp
 
@@ -47,6 +48,9 @@ def evidence(found: Suggestion) -> Iterator[tuple[str, str]]:
         losses = f"from {tried.before:.3g} to {tried.after:.3g}"
         yield "confirmed", f"{tried.steps} steps at {tried.lr:.2g} took the loss on {tried.scored_on} {losses}"
     curve = found.curve
+    meaning = meaning_of(curve.optimizer)
+    if meaning is not None:
+        yield "this lr", meaning
     yield (
         "valid for",
         f"{curve.model}, {curve.optimizer}, batch {curve.batch_size or '?'}{curve.recipe and f' ({curve.recipe})'}, seed {curve.seed}",

@@ -62,8 +62,20 @@ def test_gan_sweeps_two_optimizers_around_its_own_step(tmp_path: Path):
     assert generator == pytest.approx(critic / 2, rel=0.1)
 
 
+def test_lightning_module_is_fitted_at_the_learning_rate_found(tmp_path: Path):
+    done = python(str(EXAMPLES / "lightning_module.py"), folder=tmp_path)
+    assert done.returncode == 0, done.stderr  # where Lightning tells of its trainer
+    assert done.stdout.startswith("suggested lr ")
+    assert "valid for   Digits, AdamW(" in done.stdout
+    assert "(1cycle peak, 115 steps)" in done.stdout
+    assert accuracy(done.stdout) > 0.93
+
+
+TESTED = ["before_training.py", "gan.py", "lightning_module.py", "recorded_curve.py", "train.py"]
+
+
 def test_every_example_is_tested_here():
-    assert sorted(path.name for path in EXAMPLES.glob("*.py")) == ["before_training.py", "gan.py", "recorded_curve.py", "train.py"]
+    assert sorted(path.name for path in EXAMPLES.glob("*.py")) == TESTED
 
 
 @pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)

@@ -19,9 +19,10 @@ NUMPY_ONLY = [
     f"lrfinder.{name}"
     for name in (
         *("basin", "budget", "combine", "constants", "cost", "describe", "doubts"),
-        *("horizon", "ramp", "results", "rules", "smoothing", "softmin", "stopping"),
+        *("horizon", "meaning", "ramp", "results", "rules", "smoothing", "softmin", "stopping"),
     )
 ]
+FRAMEWORKS = ("lightning", "ignite")
 UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 UNSAFE_CALLS = {"eval", "exec", "compile", "__import__"}
 PRINTING = {"print", "click.echo", "click.secho", "sys.stdout.write", "sys.stderr.write", "warnings.warn", "pprint"}
@@ -92,6 +93,17 @@ def nobody_knows_other_processes(module: str, tree: ast.Module) -> Iterator[str]
     yield from (dotted(node) for node in ast.walk(tree) if dotted(node) == "torch.distributed")
 
 
+def only_its_adapter_imports_a_framework(module: str, tree: ast.Module) -> Iterator[str]:
+    for framework in FRAMEWORKS:
+        if not module.startswith(f"lrfinder.integrations.{framework}"):  # one of several files, too
+            yield from (name for name in imports(tree) if is_import_of(framework, name))
+
+
+def nobody_imports_an_adapter(module: str, tree: ast.Module) -> Iterator[str]:
+    if not is_import_of("lrfinder.integrations", module):
+        yield from (name for name in imports(tree) if is_import_of("lrfinder.integrations", name))
+
+
 def numbers_need_no_torch(module: str, tree: ast.Module) -> Iterator[str]:
     if module in NUMPY_ONLY:
         yield from (name for name in imports(tree) if is_import_of("torch", name))
@@ -112,6 +124,8 @@ CHECKS: dict[str, Check] = {
         only_the_command_line_prints,
         only_progress_imports_tqdm,
         nobody_knows_other_processes,
+        only_its_adapter_imports_a_framework,
+        nobody_imports_an_adapter,
         numbers_need_no_torch,
         nothing_runs_what_it_reads,
     )
@@ -133,6 +147,11 @@ SPOILED = [
     ("nobody_knows_other_processes", "hessian.problem", "import torch.distributed as dist"),
     ("nobody_knows_other_processes", "hessian.problem", "from torch import distributed"),
     ("nobody_knows_other_processes", "lrfinder.find", "import torch\ntorch.distributed.all_reduce(x)"),
+    ("only_its_adapter_imports_a_framework", "lrfinder.find", "import lightning.pytorch as pl"),
+    ("only_its_adapter_imports_a_framework", "lrfinder.integrations.ignite", "def f():\n    from lightning.pytorch import Trainer"),
+    ("only_its_adapter_imports_a_framework", "lrfinder.integrations.lightning", "from ignite.engine import Engine"),
+    ("nobody_imports_an_adapter", "lrfinder", "from lrfinder.integrations import needs"),
+    ("nobody_imports_an_adapter", "lrfinder.find", "def f():\n    import lrfinder.integrations.lightning"),
     ("numbers_need_no_torch", "lrfinder.rules", "import torch"),
     ("numbers_need_no_torch", "lrfinder.softmin", "import torch"),
     ("numbers_need_no_torch", "lrfinder.budget", "def f():\n    from torch import Tensor"),

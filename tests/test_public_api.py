@@ -332,14 +332,15 @@ def test_the_wheel_knows_its_version_and_what_it_needs(wheel: zipfile.ZipFile):
     assert f"\nVersion: {lrfinder.__version__}\n" in metadata
     needed = re.findall(r"^Requires-Dist: ([\w-]+)[^;\n]*$", metadata, flags=re.MULTILINE)
     assert sorted(name.replace("-", "_") for name in needed) == needed_packages()
+    assert {"demo", "lightning", "ignite"} <= set(re.findall(r"^Provides-Extra: ([\w-]+)$", metadata, flags=re.MULTILINE))
 
 
 def needed_packages() -> list[str]:
-    """What the two packages import at run time, by the names on PyPI, without the demos' extras."""
+    """What the two packages import at run time, by the names on PyPI, without those of the extras."""
     names = {
         name.split(".")[0]
         for path in sources()
-        if path.endswith(".py") and path != "lrfinder/demo/data.py"
+        if path.endswith(".py") and path != "lrfinder/demo/data.py" and not path.startswith("lrfinder/integrations/")
         for node in ast.walk(ast.parse((ROOT / path).read_text()))
         for name in ([alias.name for alias in node.names] if isinstance(node, ast.Import) else [getattr(node, "module", None) or ""])
     }

@@ -159,7 +159,7 @@ def test_lbfgs_calls_its_closure():
 
 
 def test_lbfgs_is_refused_where_the_step_is_ours_and_told_where_it_is_not():
-    with pytest.raises(BadArgument, match=r"LBFGS needs a closure .* lrfinder\.LRSweep around your own step"):
+    with pytest.raises(BadArgument, match=r"LBFGS needs a closure .* pass your own step to find_lr or range_test as step_fn"):
         range_test(**make(lbfgs).arguments)
 
 

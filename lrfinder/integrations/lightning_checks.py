@@ -1,0 +1,75 @@
+"""What of Lightning can be mirrored, and a sentence for what cannot."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.plugins.precision import MixedPrecision, Precision
+from lightning.pytorch.strategies import SingleDeviceStrategy
+from lightning.pytorch.utilities.model_helpers import is_overridden
+from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
+
+from hessian.errors import BadArgument, BadType
+
+ONLY_IN_FIT = ("configure_model", "setup")
+
+
+def check_kinds(trainer: Any, module: Any) -> None:
+    """Refuse what does not come from this Lightning."""
+    for name, value, kind in (("trainer", trainer, pl.Trainer), ("module", module, pl.LightningModule)):
+        if not isinstance(value, kind):
+            whose = f"{type(value).__module__.split('.')[0]}.{type(value).__name__}"
+            raise BadType(f"{name} is a {whose}, not a lightning.pytorch.{kind.__name__}; import lightning.pytorch, and pass one of it.")
+    if is_param_in_hook_signature(module.training_step, "dataloader_iter", explicit=True):
+        raise BadArgument("training_step takes dataloader_iter and reads batches itself; let it take a batch, or use lrfinder.LRSweep.")
+
+
+def check_measure(measure: str) -> None:
+    """Refuse what is neither."""
+    if measure not in ("find_lr", "range_test"):
+        raise BadArgument(f"measure={measure!r} is unknown; choose 'find_lr' or 'range_test'.")
+
+
+def check_strategy(trainer: Any) -> None:
+    """Refuse several processes and sharded models."""
+    if type(trainer.strategy) is not SingleDeviceStrategy:
+        name = type(trainer.strategy).__name__
+        raise BadArgument(
+            f"the trainer's strategy is {name}; find the learning rate on one device: pl.Trainer(devices=1, strategy='auto')."
+        )
+    if trainer.overfit_batches:
+        raise BadArgument(f"overfit_batches={trainer.overfit_batches} trains on a few batches only; find without it.")
+
+
+def check_outside_fit(trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    """Refuse what exists inside ``fit`` only."""
+    inside = "use LRFinderCallback, which finds inside fit"
+    for name in ONLY_IN_FIT:
+        if is_overridden(name, module, pl.LightningModule):
+            raise BadArgument(f"the module has a {name} hook, whose work is there inside fit only; {inside}.")
+    plugin = trainer.precision_plugin
+    if type(plugin) not in (Precision, MixedPrecision):
+        raise BadArgument(f"precision={plugin.precision!r} converts the module inside fit; {inside}.")
+    homes = {str(parameter.device) for parameter in module.parameters()} - {str(trainer.strategy.root_device)}
+    if homes:
+        raise BadArgument(
+            f"the module is on {homes.pop()}, but trains on {trainer.strategy.root_device}; move it first: module.to(...), or {inside}."
+        )
+
+
+def check_optimizers(optimizers: list[Any], module: pl.LightningModule) -> None:
+    """Refuse a module that trains nothing: Lightning puts an optimizer of a tensor of its own in the place of None."""
+    held = {id(weight) for optimizer in optimizers for group in optimizer.param_groups for weight in group["params"]}
+    if held.isdisjoint(map(id, module.parameters())):
+        raise BadArgument("configure_optimizers returned no optimizer, so there is no learning rate to find; let it return one.")
+
+
+def check_no_scheduler(trainer: pl.Trainer) -> None:
+    """Refuse to apply an LR that a scheduler would replace."""
+    if trainer.lr_scheduler_configs:
+        name = type(trainer.lr_scheduler_configs[0].scheduler).__name__
+        raise BadArgument(
+            f"configure_optimizers attaches {name}, which sets the learning rate itself and would undo the suggestion; "
+            "pass apply=False, and make the scheduler from callback.suggestion.lr."
+        )
