@@ -13,7 +13,7 @@ from typing import Any
 from hessian.errors import BadArgument
 from hessian.groups import Together
 from hessian.snapshot import Restore, preserve, uninterrupted
-from hessian.snapshot.containers import keep_dict
+from hessian.snapshot.containers import keep_dicts
 from hessian.snapshot.keeping import restore_all
 from lrfinder.find import find_lr
 from lrfinder.integrations.lightning_steps import AutomaticStep, Idle, ManualStep, TrainingLoss, keep_names, logging_to
@@ -196,7 +196,7 @@ class Link:
     @contextmanager
     def _restored(self) -> Iterator[None]:
         """All of it as before, afterwards."""
-        restores: list[Restore] = [keep_dict(vars(thing)) for thing in self.holders]
+        restores: list[Restore] = [keep_dicts(vars(thing) for thing in self.holders)]
         restores += [keep_names(vars(part), ("_trainer", "log", "log_dict")) for part in self.members]
         try:
             yield
