@@ -45,6 +45,8 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(INSTALL) --editable '.[dev]'
+	# timm imports torchvision, of which no version installs beside this torch; what the tests use of it needs none of its own code.
+	$(INSTALL) --no-deps timm torchvision==0.16.2
 	touch $@ $(VENV)/.demo
 
 clean:

@@ -20,7 +20,8 @@ class Batches:
     """Batches of ``data``, over and over, on ``device`` (None: left where they are).
 
     ``data`` is anything that can be read more than once (a ``DataLoader``, a list of batches), or a function
-    without arguments that returns a batch. With ``accumulate`` above one a batch is a ``Window`` of so many of them.
+    without arguments that returns a batch. With ``accumulate`` above one a batch is a ``Window`` of so many of them, unless
+    ``data`` give windows themselves.
     """
 
     def __init__(self, data: Any, device: torch.device | None = None, name: str = "data", accumulate: int = 1) -> None:
@@ -52,10 +53,9 @@ class Batches:
     def windows(self) -> Iterator[Any]:
         """What the optimizer makes one step of, over one pass; the last window may hold fewer micro-batches."""
         source = self.one_pass()
-        if self.accumulate == 1:
-            yield from source
-        while window := Window(islice(source, self.accumulate)):
-            yield window
+        for first in source:
+            made = self.accumulate == 1 or isinstance(first, Window)  # a loader that makes its own knows more about them
+            yield first if made else Window((first, *islice(source, self.accumulate - 1)))
 
     def one_pass(self) -> Iterator[Any]:
         """The batches of one pass, as the data give them; a function's without end."""

@@ -11,6 +11,7 @@ from commands import lrfinder, python
 from lrfinder import load, suggest_lr
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+NO_CODECS = ("-W", "ignore:Failed to load image Python extension:UserWarning")  # torchvision's, which transformers imports if it is there
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -71,7 +72,29 @@ def test_lightning_module_is_fitted_at_the_learning_rate_found(tmp_path: Path):
     assert accuracy(done.stdout) > 0.93
 
 
-TESTED = ["before_training.py", "gan.py", "lightning_module.py", "recorded_curve.py", "train.py"]
+def test_huggingface_trains_with_what_was_found(tmp_path: Path):
+    done = python(*NO_CODECS, str(EXAMPLES / "huggingface.py"), folder=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("suggested lr ")
+    assert accuracy(done.stdout) > 0.55  # chance is 0.33; it reaches 0.71
+
+
+def test_accelerate_loop_trains_with_what_was_found(tmp_path: Path):
+    done = python(str(EXAMPLES / "accelerate_loop.py"), folder=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("suggested lr ")
+    assert accuracy(done.stdout) > 0.9  # chance is 0.1; it reaches 0.95
+
+
+TESTED = [
+    "accelerate_loop.py",
+    "before_training.py",
+    "gan.py",
+    "huggingface.py",
+    "lightning_module.py",
+    "recorded_curve.py",
+    "train.py",
+]
 
 
 def test_every_example_is_tested_here():

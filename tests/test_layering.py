@@ -22,7 +22,7 @@ NUMPY_ONLY = [
         *("horizon", "meaning", "ramp", "results", "rules", "smoothing", "softmin", "stopping"),
     )
 ]
-FRAMEWORKS = ("lightning", "ignite")
+FRAMEWORKS = ("accelerate", "ignite", "lightning", "transformers")
 UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 UNSAFE_CALLS = {"eval", "exec", "compile", "__import__"}
 PRINTING = {"print", "click.echo", "click.secho", "sys.stdout.write", "sys.stderr.write", "warnings.warn", "pprint"}
@@ -88,20 +88,21 @@ def only_progress_imports_tqdm(module: str, tree: ast.Module) -> Iterator[str]:
         yield from (name for name in imports(tree) if is_import_of("tqdm", name))
 
 
+def only_its_adapter_imports_a_framework(module: str, tree: ast.Module) -> Iterator[str]:
+    for name in imports(tree):
+        framework = name.split(".")[0]
+        if framework in FRAMEWORKS and not module.startswith(f"lrfinder.integrations.{framework}"):
+            yield name
+
+
+def only_adapters_import_adapters(module: str, tree: ast.Module) -> Iterator[str]:
+    if not is_import_of("lrfinder.integrations", module):
+        yield from (name for name in imports(tree) if is_import_of("lrfinder.integrations", name))
+
+
 def nobody_knows_other_processes(module: str, tree: ast.Module) -> Iterator[str]:
     yield from (name for name in imports(tree) if is_import_of("torch.distributed", name) or is_import_of("torch.multiprocessing", name))
     yield from (dotted(node) for node in ast.walk(tree) if dotted(node) == "torch.distributed")
-
-
-def only_its_adapter_imports_a_framework(module: str, tree: ast.Module) -> Iterator[str]:
-    for framework in FRAMEWORKS:
-        if not module.startswith(f"lrfinder.integrations.{framework}"):  # one of several files, too
-            yield from (name for name in imports(tree) if is_import_of(framework, name))
-
-
-def nobody_imports_an_adapter(module: str, tree: ast.Module) -> Iterator[str]:
-    if not is_import_of("lrfinder.integrations", module):
-        yield from (name for name in imports(tree) if is_import_of("lrfinder.integrations", name))
 
 
 def numbers_need_no_torch(module: str, tree: ast.Module) -> Iterator[str]:
@@ -123,9 +124,9 @@ CHECKS: dict[str, Check] = {
         nobody_imports_pyplot,
         only_the_command_line_prints,
         only_progress_imports_tqdm,
-        nobody_knows_other_processes,
         only_its_adapter_imports_a_framework,
-        nobody_imports_an_adapter,
+        only_adapters_import_adapters,
+        nobody_knows_other_processes,
         numbers_need_no_torch,
         nothing_runs_what_it_reads,
     )
@@ -144,14 +145,18 @@ SPOILED = [
     ("only_the_command_line_prints", "lrfinder.targets", "import click\nclick.echo('x')"),
     ("only_the_command_line_prints", "lrfinder.find", "import warnings\nwarnings.warn('x')"),
     ("only_progress_imports_tqdm", "lrfinder.sweep", "from tqdm.auto import tqdm"),
+    ("only_its_adapter_imports_a_framework", "lrfinder.find", "import transformers"),
+    ("only_its_adapter_imports_a_framework", "lrfinder.integrations.transformers", "from accelerate import Accelerator"),
+    ("only_its_adapter_imports_a_framework", "lrfinder.integrations.accelerate", "def f():\n    import lightning.pytorch as pl"),
+    ("only_adapters_import_adapters", "lrfinder.find", "def f():\n    from lrfinder.integrations import transformers"),
     ("nobody_knows_other_processes", "hessian.problem", "import torch.distributed as dist"),
     ("nobody_knows_other_processes", "hessian.problem", "from torch import distributed"),
     ("nobody_knows_other_processes", "lrfinder.find", "import torch\ntorch.distributed.all_reduce(x)"),
     ("only_its_adapter_imports_a_framework", "lrfinder.find", "import lightning.pytorch as pl"),
     ("only_its_adapter_imports_a_framework", "lrfinder.integrations.ignite", "def f():\n    from lightning.pytorch import Trainer"),
     ("only_its_adapter_imports_a_framework", "lrfinder.integrations.lightning", "from ignite.engine import Engine"),
-    ("nobody_imports_an_adapter", "lrfinder", "from lrfinder.integrations import needs"),
-    ("nobody_imports_an_adapter", "lrfinder.find", "def f():\n    import lrfinder.integrations.lightning"),
+    ("only_adapters_import_adapters", "lrfinder", "from lrfinder.integrations import needs"),
+    ("only_adapters_import_adapters", "lrfinder.find", "def f():\n    import lrfinder.integrations.lightning"),
     ("numbers_need_no_torch", "lrfinder.rules", "import torch"),
     ("numbers_need_no_torch", "lrfinder.softmin", "import torch"),
     ("numbers_need_no_torch", "lrfinder.budget", "def f():\n    from torch import Tensor"),

@@ -1,7 +1,10 @@
-"""An extra that is missing or too old is named in one sentence."""
+"""Extras that are missing or too old are told in one sentence, and nothing imports a framework unasked."""
 
 from __future__ import annotations
 
+import os
+import re
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -9,34 +12,60 @@ from commands import python
 
 from lrfinder.integrations.needs import numbers, require
 
-WITHOUT = """
-import importlib.metadata, sys
-real = importlib.metadata.version
-def version(name):
-    if name == sys.argv[2]:
-        raise importlib.metadata.PackageNotFoundError(name)
-    return real(name)
-importlib.metadata.version = version
-sys.modules[sys.argv[3]] = None  # as if it were not there
-import lrfinder
-__import__(sys.argv[1])
+ROOT = Path(__file__).parents[2]
+FRAMEWORKS = ["accelerate", "ignite", "lightning", "transformers"]
+SENTENCE = 'lrfinder.integrations.{extra} needs {package}: pip install "lrfinder[{extra}]"'
+
+
+def without(package: str, module: str, folder: Path) -> Path:
+    """All that is installed but one package."""
+    for path in Path(sysconfig.get_path("purelib")).iterdir():
+        if path.name != module and not path.name.startswith(f"{package.replace('-', '_')}-"):
+            (folder / path.name).symlink_to(path)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("extra", "package"),
+    [("transformers", "transformers"), ("accelerate", "accelerate"), ("lightning", "lightning"), ("ignite", "pytorch-ignite")],
+)
+def test_a_missing_extra_is_told_in_one_sentence(extra: str, package: str, tmp_path: Path):
+    there = f"{ROOT}{os.pathsep}{without(package, extra, tmp_path)}"
+    done = python("-S", "-c", f"import lrfinder.integrations.{extra}", folder=tmp_path, PYTHONPATH=there)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == f"ImportError: {SENTENCE.format(extra=extra, package=package)}"
+
+
+def test_an_old_framework_is_told_in_one_sentence():
+    require("click", "extra", "8.0")
+    with pytest.raises(
+        ImportError, match=r"^lrfinder.integrations.extra needs click 99.1 or newer, but 8\S* is installed: pip install -U "
+    ):
+        require("click", "extra", "99.1")
+
+
+def test_versions_are_compared_as_numbers():
+    assert numbers("2.13.0+cpu") == (2, 13, 0) > numbers("2.9.1")
+    assert numbers("5.0") < numbers("5.0.1.dev0") == (5, 0, 1)
+
+
+def test_the_extras_of_the_project_are_what_the_adapters_ask_for():
+    project = (ROOT / "pyproject.toml").read_text()
+    for extra in FRAMEWORKS:
+        (line,) = re.findall(rf"^{extra} = \[(.*)\]$", project, flags=re.MULTILINE)
+        source = (ROOT / "lrfinder" / "integrations" / f"{extra}.py").read_text()
+        asked = re.findall(r'^require\("([\w-]+)", "(\w+)", "([\d.]+)"\)$', source, flags=re.MULTILINE)
+        assert {f'"{package}>={least}"' for package, _, least in asked} == set(line.split(", "))
+        assert {name for _, name, _ in asked} == {extra}
+
+
+def test_both_packages_import_no_framework(tmp_path: Path):
+    code = f"""
+import sys, hessian, lrfinder
+for package in (hessian, lrfinder):
+    for name in package.__all__:
+        getattr(package, name)
+print(sorted(set({FRAMEWORKS!r}) & set(sys.modules)))
 """
-
-
-@pytest.mark.parametrize(("extra", "package"), [("lightning", "lightning"), ("ignite", "pytorch-ignite")])
-def test_a_missing_extra_is_one_sentence_and_only_on_import_of_its_adapter(extra: str, package: str, tmp_path: Path):
-    done = python("-c", WITHOUT, f"lrfinder.integrations.{extra}", package, extra, folder=tmp_path)
-    last = done.stderr.strip().splitlines()[-1]
-    assert last == f'ImportError: lrfinder.integrations.{extra} needs {package}: pip install "lrfinder[{extra}]"'
-
-
-def test_a_version_that_is_too_old_is_one_sentence():
-    with pytest.raises(ImportError, match=r"integrations\.torch needs torch 99\.1 or newer, but 2.* is installed: pip install -U"):
-        require("torch", "torch", "99.1")
-    require("torch", "torch", "2.6")
-
-
-def test_versions_compare_by_their_numbers():
-    assert numbers("2.13.0+cpu") == (2, 13, 0)
-    assert numbers("2.6.1rc2") == (2, 6, 1)
-    assert numbers("2.10") > numbers("2.9.5")
+    done = python("-c", code, folder=tmp_path)
+    assert (done.stdout, done.stderr) == ("[]\n", "")

@@ -419,3 +419,10 @@ def test_a_loop_in_which_every_step_is_skipped_ends():
             sweep.report(1.0, skipped=True)
     assert steps == 40
     assert sweep.curve.status == "nonfinite"
+
+
+def test_windows_that_the_data_make_themselves_are_left_as_they_are():
+    windows = [Window(batches()[:3]), Window(batches()[3:4])]
+    problem = Problem(**{**make().arguments, "data": windows}, accumulate=3)
+    assert [len(window) for window in islice(problem.batches, 3)] == [3, 1, 3]
+    assert all(type(window) is Window for window in problem.batches.take(2))
