@@ -89,8 +89,12 @@ class Problem:
 
     def loss(self, batch: Any) -> Tensor:
         """The loss of ``batch`` at the present weights, as the model stands (train or eval), in the precision of the training."""
-        with self.recipe.precision(self._device_type):
+        with self.precision():
             return self.loss_in_full(batch)
+
+    def precision(self) -> AbstractContextManager[Any]:
+        """The context of the training's forward passes."""
+        return self.recipe.precision(self._device_type)
 
     def loss_in_full(self, batch: Any) -> Tensor:
         """The same in the precision of the weights; of a window, the mean over its micro-batches."""

@@ -39,6 +39,7 @@ AboveZero = Annotated[float, Range("above zero", lambda value: value > 0)]
 Count = Annotated[int, Range("at least 0", lambda value: value >= 0)]
 Some = Annotated[int, Range("at least 1", lambda value: value >= 1)]
 Share = Annotated[float, Range("from 0 to 1", lambda value: 0 <= value <= 1)]
+Portion = Annotated[float, Range("above 0, at most 1", lambda value: 0 < value <= 1)]
 Half = Annotated[float, Range("from 0 to 0.5", lambda value: 0 <= value <= 0.5)]
 LossOrInf = Annotated[float, Range("a loss, or infinite", lambda value: value == math.inf or abs(value) <= LARGEST_LOSS)]
 Filled = Range("filled", is_filled)

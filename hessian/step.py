@@ -93,16 +93,16 @@ def step_at_rest(problem: Problem, batch: Any) -> float:
     return loss
 
 
-def one_number(loss: Any, what: str) -> float:
-    """The loss as a float; ``what`` says where it comes from.
+def one_number(loss: Any, what: str, name: str = "loss") -> float:
+    """The loss, or what ``name`` says, as a float; ``what`` says where it comes from.
 
     Raises:
         BadArgument, BadType: If it is not one number.
     """
     if isinstance(loss, Tensor):
         if loss.numel() != 1:
-            raise BadArgument(f"{what} a tensor of shape {tuple(loss.shape)}, not one number; reduce it, as with loss.mean().")
+            raise BadArgument(f"{what} a tensor of shape {tuple(loss.shape)}, not one number; reduce it, as with {name}.mean().")
         loss = loss.item()
     if isinstance(loss, bool) or not isinstance(loss, Real):
-        raise BadType(f"{what} a {type(loss).__name__}, not one number; pass the loss of this step, as a float or a tensor.")
+        raise BadType(f"{what} a {type(loss).__name__}, not one number; pass the {name} of this step, as a float or a tensor.")
     return float(loss)

@@ -130,6 +130,8 @@ def find(target: str, pairs: tuple[str, ...], quiet: bool, outputs: tuple[str, .
 @ranging
 @click.option("--num-iter", type=click.IntRange(min=2), help="Steps.  [default: 100]")
 @click.option("--mode", type=click.Choice(["exponential", "linear"]), help="Spacing of the learning rates.  [default: exponential]")
+@click.option("--metric", type=click.Choice(["accuracy"]), help="What to record beside the loss.")
+@click.option("--per-group", is_flag=True, flag_value=True, default=None, help="Sweep every param group alone too.")
 @click.option("--rule", default="steepest", show_default=True, help="Rule whose suggestion --quiet prints.")
 def range_test(target: str, pairs: tuple[str, ...], quiet: bool, outputs: tuple[str, ...], rule: str, **options: Any) -> None:
     """Record loss against learning rate, with what the published rules say."""
@@ -143,7 +145,7 @@ def range_test(target: str, pairs: tuple[str, ...], quiet: bool, outputs: tuple[
 
 def complete(curve: lrfinder.LRCurve) -> lrfinder.LRCurve:
     """The curve, unless the user stopped it: an answer must not follow a Ctrl-C as if nothing had happened."""
-    if curve.status == "interrupted":
+    if "interrupted" in (curve.status, *(alone.status for alone in curve.groups)):
         stop = KeyboardInterrupt()
         stop.curve = curve  # type: ignore[attr-defined]
         raise stop

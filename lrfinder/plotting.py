@@ -20,6 +20,7 @@ from hessian.plotting import SHOWN, draw_legend, draw_limit, drawable, in_sight,
 from hessian.results import Result, StableLR, save_figure
 from lrfinder.combine import agreement
 from lrfinder.describe import plan
+from lrfinder.plotting_metric import draw_metrics
 from lrfinder.results import LRCurve, Probes, Suggestion
 
 CURVES = (("#0072B2", "-"), ("#CC79A7", "--"), ("#009E73", "-."), ("#E69F00", ":"))
@@ -54,6 +55,7 @@ def plot(*results: Result, path: str | os.PathLike[str] | None = None, ax: Axes 
     prepare(ax, results, parts)
     sweeps = [item for item in results if isinstance(item, (Suggestion, LRCurve))]
     draw_curves([curve_of(item) for item in sweeps], ax)
+    draw_metrics([curve_of(item) for item in sweeps], [colour for colour, _ in CURVES * len(sweeps)], ax)
     for part in parts:
         if isinstance(part, StableLR):
             draw_limit(part, ax)
@@ -176,7 +178,7 @@ def names(curves: Sequence[LRCurve]) -> list[str]:
 def draw_curve(curve: LRCurve, ax: Axes, *, colour: str = CURVES[0][0], style: str = "-", name: str = "") -> Axes:
     """Raw losses faint, the smooth line, and a shade where the loss breaks; with a ``name``, one line of the legend stands for all."""
     broke = "" if curve.break_lr is None else f"breaks at {curve.break_lr:.2g}"
-    raw, smooth, band = "loss of one batch", "smoothed", f"loss {broke}"
+    raw, smooth, band = "loss on val_data" if curve.scored_on == "val_data" else "loss of one batch", "smoothed", f"loss {broke}"
     if name:
         raw, smooth, band = "_raw", f"{name}, {broke}" if broke else name, "_band"
     lrs = np.clip(curve.lrs, *SHOWN)

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import islice
 from statistics import median
-
-import torch
-from torch import nn
 
 from hessian.groups import lr_ratios, set_lr
 from hessian.problem import Problem
 from hessian.snapshot import Snapshot
-from hessian.step import evaluate, train_step
+from hessian.step import train_step
 from lrfinder.constants import CONSTANTS
 from lrfinder.cost import Spent
 from lrfinder.horizon import schedule_shape
 from lrfinder.progress import Progress
 from lrfinder.results import Confirmation, ProbeRun, Probes
+from lrfinder.scoring import mean_loss, settle
 from lrfinder.setaside import SetAside
 
 WINDOW = 3  # the median of three: one unlucky batch must not end a training
-SETTLING = 20  # batches after which a momentum of 0.1 has forgotten 88 % of what running statistics began with
 CALM = 5  # steps before a training can count as blown up
 
 
@@ -41,16 +37,8 @@ class Prober:
         self.progress = progress
         self.spent = spent
         self.snapshot.restore()
-        self._settle()
+        self.spent.looked(problem.has_loss, settle(problem, aside.training, seed))
         self.before = self._score()
-
-    def _settle(self) -> None:
-        """Let batch norm see a few batches: scored with untouched statistics, any training would look like a gain."""
-        if any(keeps_statistics(part) for module in self.problem.modules for part in module.modules()):
-            self.problem.seed(self.seed)
-            for batch in islice(self.aside.training, SETTLING):
-                evaluate(self.problem, batch)
-                self.spent.looked(self.problem.has_loss)
 
     def confirm(self, lr: float, steps: int, schedule: str | None) -> Confirmation:
         """A training with the planned schedule, peak at ``lr``."""
@@ -95,16 +83,8 @@ class Prober:
 
     def _score(self) -> float:
         """Mean loss on the scored batches, with the same random numbers each time."""
-        with torch.random.fork_rng(devices=[]), evaluating(self.problem.modules):
-            torch.default_generator.manual_seed(self.seed)
-            losses = [evaluate(self.problem, batch) for batch in self.aside.scored]
-        self.spent.looked(self.problem.has_loss, len(losses))
-        return sum(losses) / len(losses)
-
-
-def keeps_statistics(module: nn.Module) -> bool:
-    """Whether forward passes change running statistics, which then decide in eval mode."""
-    return isinstance(module, nn.modules.batchnorm._NormBase) and module.training and bool(module.track_running_stats)
+        self.spent.looked(self.problem.has_loss, len(self.aside.scored))
+        return mean_loss(self.problem, self.aside.scored, self.seed)
 
 
 def blown_up(losses: Sequence[float]) -> bool:
@@ -113,16 +93,3 @@ def blown_up(losses: Sequence[float]) -> bool:
         return True
     start = abs(losses[0])
     return len(losses) > CALM and median(losses[-WINDOW:]) > losses[0] + (CONSTANTS.blow_up - 1) * max(start, 1e-9)
-
-
-@contextmanager
-def evaluating(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """Eval mode inside, every submodule's own flag back afterwards."""
-    flags = [(module, module.training) for root in modules for module in root.modules()]
-    for root in modules:
-        root.eval()
-    try:
-        yield
-    finally:
-        for module, training in flags:
-            module.training = training

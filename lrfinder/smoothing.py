@@ -65,11 +65,18 @@ def smooth(losses: Floats, half_width: int, initial: float) -> Floats:
     over the valley beside it. The ends are mirrored: repeating the end value would give that one loss half the weight there.
     """
     count = clean_length(losses)
-    curve = np.full(len(losses), np.nan)
-    if count == 0:
-        return curve
-    values = capped(losses[:count], initial)
-    curve[:count] = triangular_mean(values, min(half_width, WIDEST * count))
+    values = losses.copy()
+    if count:
+        values[:count] = capped(losses[:count], initial)
+    return smoothed(values, half_width)
+
+
+def smoothed(values: Floats, half_width: int) -> Floats:
+    """Triangular mean of values that do not explode, as shares do not; NaN from the first on that is not finite."""
+    count = clean_length(values)
+    curve = np.full(len(values), np.nan)
+    if count:
+        curve[:count] = triangular_mean(values[:count], min(half_width, WIDEST * count))
     return curve
 
 

@@ -76,21 +76,30 @@ class Steps:
         optimizers: Whose LRs rise; the largest of all groups is the one that is recorded.
         settings: Over what, and until when.
         baseline: What the same batches cost at the initial weights, if known.
+        ratios: Every group's share of the LR; None for that of its base LR.
 
     Attributes:
         losses: What was reported; nothing is lost when the sweep is cut short.
+        metrics: What was reported beside them; as many, or none.
         status: ``"interrupted"`` until it is over.
         waiting: Whether a batch is out whose loss has not been reported.
     """
 
-    def __init__(self, optimizers: Sequence[Any], settings: SweepSettings, baseline: Floats | None = None) -> None:
+    def __init__(
+        self,
+        optimizers: Sequence[Any],
+        settings: SweepSettings,
+        baseline: Floats | None = None,
+        ratios: Sequence[float] | None = None,
+    ) -> None:
         self.settings = settings
         self.losses: list[float] = []
+        self.metrics: list[float] = []
         self.status: Status = "interrupted"
         self.waiting = False
         self._skips = 0  # in a row
         self._groups = Together(optimizers)
-        self._ratios = lr_ratios(self._groups)
+        self._ratios = lr_ratios(self._groups) if ratios is None else ratios
         self._baseline = baseline
         self._stop = StopRule(settings.stop_factor, None if baseline is None else float(baseline.mean()))
 
@@ -119,11 +128,12 @@ class Steps:
             step = len(self.losses) + 1
             raise RuntimeError(f"the loss of step {step} was not reported; call report(loss) once for every batch, before the next one.")
 
-    def report(self, loss: float) -> None:
-        """Record the loss of the batch that is out, and decide."""
+    def report(self, loss: float, metric: float | None = None) -> None:
+        """Record the loss of the batch that is out, and the metric if there is one, and decide."""
         self.waiting = False
         self._skips = 0
         self.losses.append(loss)
+        self.metrics += [] if metric is None else [metric]
         verdict = self._stop.update(loss if self._baseline is None else comparable(self.losses, self._baseline))
         if verdict is not None:
             self.status = verdict
@@ -145,13 +155,14 @@ class Steps:
             losses=np.array(self.losses),
             status=self.status,
             mode=ramp.mode,
-            start_lr=ramp.start_lr,
-            end_lr=ramp.end_lr,
+            start_lr=float(ramp.start_lr),  # what a file gives back is a float too
+            end_lr=float(ramp.end_lr),
             num_iter=ramp.num_iter,
             stop_factor=self.settings.stop_factor,
             smoothing=self.settings.smoothing,
             seed=self.settings.seed,
             baseline=np.empty(0) if self._baseline is None else self._baseline[:count],
+            metric=np.array(self.metrics),
             **circumstances,
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +14,12 @@ from hessian.problem import LossFn, Problem
 from hessian.recipe import Autocast, StepFn
 from hessian.results import Floats
 from hessian.snapshot import Place
-from hessian.step import train_step
+from lrfinder.groupwise import groups_alone, sweep_groups
+from lrfinder.metrics import MetricFn, find_metric
 from lrfinder.progress import Progress
 from lrfinder.ramp import Mode, Ramp
 from lrfinder.results import LRCurve
+from lrfinder.scoring import Scores, held_out, run, scores_of
 from lrfinder.steps import SMOOTHING, Recorded, Steps, SweepSettings
 
 
@@ -28,6 +30,9 @@ def range_test(
     criterion: Callable[..., Tensor] | None = None,
     *,
     loss_fn: LossFn | None = None,
+    val_data: Any = None,
+    metric: Literal["accuracy"] | MetricFn | None = None,
+    per_group: bool = False,
     start_lr: float = 1e-7,
     end_lr: float = 10.0,
     num_iter: int = 100,
@@ -56,6 +61,14 @@ def range_test(
         data: Batches that can be read more than once, or a function that returns one.
         criterion: ``criterion(model(inputs), target)`` for batches ``(inputs, target)`` or ``(input, another, ..., target)``.
         loss_fn: ``loss_fn(model, batch) -> scalar``, in its place; with neither, ``model(**batch).loss``.
+        val_data: Batches to score on: the curve then records, and the sweep is stopped by, their mean loss after every step, in eval
+            mode, with the same random numbers each time. The first 8 batches count, fewer if they are large; they are read once.
+        metric: What to record beside the loss, the larger the better: ``"accuracy"``, for batches ``(inputs, target)`` whose model gives
+            logits of classes or mappings with ``labels`` whose model gives ``.logits``, or a function ``metric(model, batch) -> float``.
+            In eval mode and without gradients, after every step: on ``val_data`` where given, a mean by samples over its batches, else on
+            the batch that the step was just trained on.
+        per_group: Sweep every param group alone too, the others at LR zero, over its own share of the LR range, from the same weights and
+            on the same data: ``curve.groups``, and ``curve.first_to_break``. A group whose base LR is zero or that is frozen is left out.
         start_lr: First learning rate.
         end_lr: Last learning rate.
         num_iter: Steps.
@@ -95,13 +108,20 @@ def range_test(
     )
     problem.require_optimizer()
     settings = SweepSettings(Ramp(start_lr, end_lr, num_iter, mode), stop_factor, smoothing, seed)
-    recorded = Recorded()
-    with recorded.carried(), problem.preserved(keep=keep, snapshot=snapshot) as start:
+    val_batches, judge = held_out(problem, val_data), find_metric(metric, problem.model)
+    alone, left_out = groups_alone(problem, settings) if per_group else ([], [])
+    extra = [] if val_batches is None else [val_batches.data]
+    kept = [*keep, *(judge.modules if judge else ())] if isinstance(keep, (list, tuple)) else keep
+    recorded, bar = Recorded(), Progress(progress)
+    with recorded.carried(), problem.preserved(*extra, keep=kept, snapshot=snapshot) as start:
         problem.seed(seed)
         first = problem.check_first_loss()
+        scores = scores_of(problem, val_batches, judge, seed)
+        scores.check(first)
         start.restore()
         try:
-            return sweep(problem, settings, first, Progress(progress), recorded)
+            curve = sweep(problem, settings, first, bar, recorded, scores=scores)
+            return sweep_groups(problem, start, (alone, left_out), curve, bar, recorded, scores) if alone else curve
         except KeyboardInterrupt:
             if recorded.curve is None:
                 raise
@@ -109,12 +129,19 @@ def range_test(
 
 
 def sweep(
-    problem: Problem, settings: SweepSettings, first_batch: Any, progress: Progress, recorded: Recorded, baseline: Floats | None = None
+    problem: Problem,
+    settings: SweepSettings,
+    first_batch: Any,
+    progress: Progress,
+    recorded: Recorded,
+    baseline: Floats | None = None,
+    scores: Scores | None = None,
 ) -> LRCurve:
     """The sweep itself, inside ``preserved``: the weights move here. ``baseline``: what the same batches cost at the initial weights."""
     steps = Steps([problem.optimizer], settings, baseline)
+    scores = Scores(problem, settings.seed) if scores is None else scores
     try:
-        run(problem, steps, progress)
+        run(problem, steps, progress, scores)
     finally:
         curve = steps.curve(
             batch_size=batch_size(first_batch),
@@ -122,13 +149,7 @@ def sweep(
             model=problem.model_name,
             optimizer=" and ".join(map(describe_optimizer, problem.optimizers)),
             recipe=str(problem.recipe),
+            **scores.circumstances,
         )
         recorded.add(curve)
     return curve
-
-
-def run(problem: Problem, steps: Steps, progress: Progress) -> None:
-    """Step by step; ``steps`` has what was recorded, so that nothing is lost when it is cut short."""
-    problem.seed(steps.settings.seed)
-    for batch in steps.over(problem.batches, progress):
-        steps.report(train_step(problem, batch))

@@ -86,12 +86,23 @@ def test_accelerate_loop_trains_with_what_was_found(tmp_path: Path):
     assert accuracy(done.stdout) > 0.9  # chance is 0.1; it reaches 0.95
 
 
+def test_mid_training_goes_on_better_and_disturbs_nothing(tmp_path: Path):
+    done = python(str(EXAMPLES / "mid_training.py"), folder=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    before, after = map(float, re.findall(r"^val accuracy ([\d.]+)$", done.stdout, flags=re.MULTILINE))
+    assert before < 0.7  # five epochs at 1e-4
+    assert after > 0.93
+    assert "cosine peak, 115 steps" in done.stdout
+    assert "\nnothing was disturbed\n" in done.stdout
+
+
 TESTED = [
     "accelerate_loop.py",
     "before_training.py",
     "gan.py",
     "huggingface.py",
     "lightning_module.py",
+    "mid_training.py",
     "recorded_curve.py",
     "train.py",
 ]

@@ -310,6 +310,47 @@ CASES = {
     "negative seed in stable_lr": (call("stable_lr", seed=-1), BadArgument, "seed=-1 is too small", "at least 0"),
     "negative seed": (call(seed=-1), BadArgument, "seed=-1 is too small", "at least 0"),
     "unknown mode": (call("range_test", mode="cosine"), BadArgument, "mode='cosine' is unknown", "choose 'exponential'"),
+    "unknown metric": (call("range_test", metric="f1"), BadArgument, "metric='f1' is unknown", "pass 'accuracy', or a function"),
+    "metric is a number": (call("range_test", metric=0.5), BadType, "metric is a float, which cannot be called", "pass 'accuracy'"),
+    "metric that gives text": (call("range_test", metric=lambda m, b: "x"), BadType, "metric returned a str", "as a float or a tensor"),
+    "accuracy of one logit": (
+        call("range_test", metric="accuracy", val_data=lambda s: [(x, y.float()) for x, y in s.data], criterion=lambda o, y: o.mean()),
+        BadArgument,
+        "and the target is float32 of shape (8,)",
+        "pass metric=lambda model, batch",
+    ),
+    "accuracy of several models": (
+        call("range_test", model=lambda s: [s.model, s.model], metric="accuracy", step_fn=lambda b: 1.0, criterion=None),
+        BadArgument,
+        "metric='accuracy' needs one model, but model is a list of 2",
+        "pass metric=lambda model, batch",
+    ),
+    "val_data without a loss": (
+        call("range_test", val_data=lambda s: s.data, step_fn=lambda b: 1.0, criterion=None),
+        BadArgument,
+        "val_data cannot be scored by step_fn",
+        "pass criterion or loss_fn",
+    ),
+    **{
+        f"{name} in range_test": (call("range_test", val_data=value), error, cause, cure)
+        for name, value, error, cause, cure in (
+            ("empty val_data", [], BadArgument, "val_data is empty", "pass at least one batch"),
+            ("generator as val_data", lambda s: (b for b in s.data), BadType, "val_data is a generator", "pass the DataLoader"),
+            ("val_data of another kind", lambda s: [(*b, 1) for b in s.data], BadType, "a batch is 3 parts", "pass loss_fn"),
+        )
+    },
+    "one group to compare": (
+        call("range_test", per_group=True),
+        BadArgument,
+        "per_group compares param groups, but the optimizer has 1 param group",
+        "give each part of the model its own",
+    ),
+    "curve without a metric": (
+        plain(lambda: short_curve().clr_range()),
+        NoSuggestionError,
+        "the curve has no metric",
+        "pass metric='accuracy'",
+    ),
     "one iteration": (call("range_test", num_iter=1), BadArgument, "num_iter=1 is too small", "at least 2"),
     "negative stop factor": (call("range_test", stop_factor=-4.0), BadArgument, "stop_factor=-4 is not a positive", "pass one"),
     "stop factor of one": (call("range_test", stop_factor=1.0), BadArgument, "stop_factor=1 would stop at once", "above 1"),

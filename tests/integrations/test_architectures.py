@@ -39,7 +39,7 @@ MODELS: dict[str, Callable[[], dict[str, Any]]] = {
     **{name: partial(timm, name) for name in ("resnet10t", "vit_tiny_patch16_224")},
 }
 MEASUREMENTS: dict[str, Callable[..., Any]] = {
-    "range_test": partial(lrfinder.range_test, num_iter=40, start_lr=1e-5),
+    "range_test": partial(lrfinder.range_test, num_iter=60, start_lr=1e-4),
     "find_lr": partial(lrfinder.find_lr, budget=100, total_steps=60),
     "stable_lr": partial(hessian.stable_lr, num_batches=2, tol=0.1),
 }

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 from curves import make_curve, make_limit
-from hypothesis import given, settings
+from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 
 from hessian.errors import NoSuggestionError
@@ -58,6 +58,13 @@ def grids(draw: Any, count: int) -> tuple[Any, str]:
     return np.clip(space(low, high, count), low, high), mode
 
 
+def metrics(count: int) -> Any:
+    """Values of any kind, as many as there are losses: free ones, shares, and those that rise."""
+    entries = st.sampled_from([st.floats(), st.floats(0, 1), st.sampled_from([0.1, 0.9, *SPECIAL])])
+    free = entries.flatmap(lambda entry: st.lists(entry, min_size=count, max_size=count))
+    return free | st.lists(st.floats(0, 1), min_size=count, max_size=count).map(sorted)
+
+
 @st.composite
 def curves(draw: Any) -> LRCurve:
     values = draw(losses())
@@ -76,6 +83,7 @@ def curves(draw: Any) -> LRCurve:
         batch_size=known[0],
         samples=known[1],
         baseline=baseline,
+        metric=draw(st.just([]) | metrics(len(values))),
     )
 
 
@@ -143,6 +151,23 @@ def test_a_suggestion_is_positive_and_never_above_the_last_clean_point(curve, pl
     assert Result.from_dict(json.loads(found.to_json())) == found
 
 
+@settings(max_examples=300)
+@given(curve=curves())
+def test_a_cyclical_range_lies_within_the_clean_range_and_is_one(curve):
+    found = answer(curve, lambda: curve.clr_range())
+    assert curve.smooth_metric.shape == curve.metric.shape
+    if found is None:
+        return
+    base, top = found
+    assert curve.lrs[0] <= base < top <= last_clean(curve)
+    assert {base, top} <= {*curve.lrs.tolist()}
+
+
+def test_cyclical_ranges_are_found_among_such_curves():
+    found = settings(phases=[Phase.generate])
+    find(curves(), lambda curve: len(curve.metric) > 0 and answer(curve, lambda: curve.clr_range()) is not None, settings=found)
+
+
 @given(curve=curves())
 def test_a_basin_lies_within_the_clean_range(curve):
     found = answer(curve, lambda: find_basin(curve))
@@ -171,6 +196,7 @@ def test_any_curve_prints_and_comes_back_from_json(curve):
     assert str(curve).startswith("range test ")
     assert Result.from_dict(json.loads(curve.to_json())) == curve
     assert len(curve.rows()) == len(curve.lrs) + 1
+    assert {len(row) for row in curve.rows()} == {3 + (len(curve.metric) > 0)}
 
 
 @settings(max_examples=25)

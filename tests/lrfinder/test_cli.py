@@ -283,6 +283,28 @@ def test_range_test_prints_the_curve(folder: Path):
     assert len((folder / "lr.csv").read_text().splitlines()) == len(curve.lrs) + 1
 
 
+def test_range_test_records_accuracy_and_groups(folder: Path):
+    """By options, and by what a factory returns; ``find`` leaves out what only a range test takes."""
+    (folder / "grouped.py").write_text(
+        "import torch\nfrom torch import nn\n\n"
+        "def make():\n    torch.manual_seed(0)\n    model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2))\n"
+        "    inputs = torch.randn(160, 4)\n    data = list(zip(inputs.split(16), (inputs[:, 0] > 0).long().split(16)))\n"
+        "    groups = [{'params': model[0].parameters(), 'lr': 0.01}, {'params': model[2].parameters(), 'lr': 0.1}]\n"
+        "    return {'model': model, 'optimizer': torch.optim.SGD(groups), 'data': data, 'criterion': nn.CrossEntropyLoss()}\n\n"
+        "def scored():\n    made = make()\n    score = lambda model, batch: 0.5\n"
+        "    return {**made, 'val_data': list(made['data'])[:2], 'metric': score, 'per_group': True}\n"
+    )
+    options = ["range-test", "--num-iter", "20", "-o", "lr.json"]
+    done = lrfinder(*options, "grouped:make", "--metric", "accuracy", "--per-group", folder=folder)
+    assert done.returncode == 0, done.stderr
+    curve = load(folder / "lr.json")
+    assert (curve.metric_name, len(curve.metric), len(curve.groups), curve.scored_on) == ("accuracy", len(curve.lrs), 2, "batch")
+    assert lrfinder(*options, "grouped:scored", folder=folder).returncode == 0
+    curve = load(folder / "lr.json")
+    assert (set(curve.metric), len(curve.groups), curve.scored_on) == ({0.5}, 2, "val_data")
+    assert lrfinder("find", "grouped:scored", "--no-curvature", folder=folder).returncode == 0
+
+
 def test_range_test_prints_only_the_number_of_a_rule(folder: Path):
     (folder / "mine.py").write_text("import lrfinder, heavy\n\nlrfinder.rule('mine')(lambda lr, loss: 0.25)\nmake = heavy.make\n")
     done = lrfinder("range-test", "mine:make", "--rule", "mine", "--quiet", folder=folder)

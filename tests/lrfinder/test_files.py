@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import stat
 from collections.abc import Callable
@@ -170,6 +171,43 @@ TEXT = CURVE.to_json()
 def swapped(old: str, new: str) -> bytes:
     assert old in TEXT
     return TEXT.replace(old, new, 1).encode()
+
+
+METRIC = make_curve([2.0, 1.5], metric=[0.5, math.nan], metric_name="accuracy", scored_on="val_data")
+GROUPS = make_curve([2.0], groups=(make_curve([2.0], [1e-7], group=1, group_name="head", ratio=0.1),), left_out=(0,))
+
+
+@pytest.mark.parametrize("curve", [METRIC, GROUPS], ids=["metric", "groups"])
+def test_metric_and_groups_come_back(curve, tmp_path):
+    assert load(curve.save(tmp_path / "lr.json")) == curve
+
+
+def test_the_table_has_a_column_for_the_metric(tmp_path):
+    path = METRIC.save(tmp_path / "lr.csv")
+    assert path.read_text() == "lr,loss,smooth,metric\n1e-06,2.0,2.0,0.5\n10.0,1.5,1.5,nan\n"
+    assert CURVE.save(path).read_text().splitlines()[0] == "lr,loss,smooth"
+
+
+SPOILED = {
+    "a metric of another length": (METRIC, {"metric": [0.5]}, "metric holds 1 values, not one for each of 2 steps"),
+    "scored on something else": (METRIC, {"scored_on": "test_data"}, "'test_data' is none of batch, val_data"),
+    "no ratio": (METRIC, {"ratio": 0.0}, "not above 0, at most 1"),
+    "groups that are none": (GROUPS, {"groups": [CURVE.to_dict()]}, "groups are not the sweeps of single groups"),
+    "groups within groups": (GROUPS, {"groups": [{**GROUPS.to_dict(), "group": 1}]}, "groups are not the sweeps of single groups"),
+    "another result as a group": (GROUPS, {"groups": [{"kind": "stable_lr", "schema": 1}]}, "its kind is 'stable_lr'"),
+    "groups nested deeply": (GROUPS, {"groups": [[[[]]]]}, "is of the wrong type"),
+}
+
+
+@pytest.mark.parametrize("name", SPOILED)
+def test_a_spoiled_metric_or_group_is_refused_in_one_sentence(name, tmp_path):
+    curve, changes, words = SPOILED[name]
+    path = tmp_path / "lr.json"
+    path.write_text(json.dumps({**curve.to_dict(), **changes}))
+    with pytest.raises(BadArgument) as caught:
+        load(path)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 HOSTILE = {

@@ -306,6 +306,49 @@ def test_a_limit_alone_has_no_loss_axis(draw: Any):
     assert "stable up to 0.3" in ax.get_title(loc="left") + ax.get_title()
 
 
+# The metric -------------------------------------------------------------------------------------------------------------------
+
+
+def with_metric(**changes: Any) -> LRCurve:
+    """An accuracy that rises from 0.1 to 0.9 while the loss falls, and falls where it breaks."""
+    x = np.linspace(-6, 0, 100)
+    accuracy = 0.1 + 0.8 / (1 + np.exp(-6 * (x + 2.5))) - 0.5 / (1 + np.exp(-12 * (x + 0.3)))
+    return make_curve(metric=accuracy, metric_name="accuracy", **changes)
+
+
+def test_the_metric_has_its_own_axis_on_the_right_and_its_place_in_the_legend():
+    curve = with_metric()
+    ax, right = lrfinder.plot(curve).axes
+    raw, smooth, marks = right.lines
+    np.testing.assert_array_equal(raw.get_ydata(), curve.metric)
+    np.testing.assert_array_equal(smooth.get_ydata(), curve.smooth_metric)
+    assert tuple(marks.get_xdata()) == curve.clr_range()
+    assert (right.get_ylabel(), right.yaxis.get_label_position(), ax.get_ylabel()) == ("accuracy", "right", "loss")
+    base, top = curve.clr_range()
+    assert {"accuracy (right)", f"cyclical range {base:.2g} to {top:.2g}", "smoothed"} <= set(labels(ax))
+    assert ax.get_xlim() == right.get_xlim()
+    assert ax.get_ylim() == axes_of(make_curve()).get_ylim()
+
+
+def test_losses_on_val_data_are_called_so():
+    assert "loss on val_data" in labels(axes_of(make_curve(scored_on="val_data")))
+
+
+def test_metrics_of_several_sweeps_and_calls_share_the_axis_on_the_right():
+    figure = lrfinder.plot(with_metric(), with_metric(optimizer="Adam"))
+    ax, right = figure.axes
+    assert len(right.lines) == 6
+    assert labels(ax) == ["SGD(momentum=0.9), breaks at 1", "Adam, breaks at 1"]
+    with_metric().plot(ax=ax)
+    assert figure.axes == [ax, right]
+    assert len(right.lines) == 9
+
+
+def test_a_metric_without_a_range_is_drawn_all_the_same(tmp_path: Path):
+    _, right = lrfinder.plot(make_curve(metric=np.full(100, np.nan)), path=tmp_path / "lr.png").axes
+    assert (len(right.lines), right.get_ylabel()) == (2, "metric")
+
+
 # Scales and strange curves ------------------------------------------------------------------------------------------------------
 
 

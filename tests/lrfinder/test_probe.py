@@ -20,8 +20,9 @@ from hessian.problem import Problem
 from lrfinder.constants import CONSTANTS
 from lrfinder.cost import Spent
 from lrfinder.horizon import schedule_shape
-from lrfinder.probe import CALM, SETTLING, WINDOW, Prober, blown_up, evaluating
+from lrfinder.probe import CALM, WINDOW, Prober, blown_up
 from lrfinder.progress import Progress
+from lrfinder.scoring import SETTLING, evaluating
 from lrfinder.setaside import set_aside
 
 STEPS = 25  # more than two passes

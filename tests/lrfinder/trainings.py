@@ -75,8 +75,13 @@ def forever(data: Any) -> Iterator[Any]:
         yield from data
 
 
-def train(training: Training, steps: int, lr: Callable[[int], list[Any]] | None = None) -> list[float]:
-    """An ordinary loop: the losses of ``steps`` steps, with every group's LR from ``lr(step)``; None leaves the LRs alone."""
+def train(
+    training: Training, steps: int, lr: Callable[[int], list[Any]] | None = None, after: Callable[[Any], Any] | None = None
+) -> list[float]:
+    """An ordinary loop: the losses of ``steps`` steps, with every group's LR from ``lr(step)``; None leaves the LRs alone.
+
+    ``after(batch)`` is called after each step with its batch.
+    """
     losses = []
     source = forever(training.data)
     for step in range(steps):
@@ -89,4 +94,6 @@ def train(training: Training, steps: int, lr: Callable[[int], list[Any]] | None 
         loss.backward()
         training.optimizer.step()
         losses.append(loss.item())
+        if after is not None:
+            after(batch)
     return losses

@@ -1,0 +1,158 @@
+"""How good the weights are at present: a loss or a metric in eval mode, which leaves no trace on the training around it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import nn
+
+from hessian.batches import Batches, micro_batches
+from hessian.errors import BadArgument
+from hessian.problem import Problem
+from hessian.snapshot import keep_random_state, seed_everything
+from hessian.step import evaluate, one_number, train_step
+from lrfinder.metrics import Metric
+from lrfinder.progress import Progress
+from lrfinder.setaside import set_aside
+from lrfinder.steps import Steps
+
+SETTLING = 20  # batches after which a momentum of 0.1 has forgotten 88 % of what running statistics began with
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What is measured at every step of a sweep beside the loss of its batch.
+
+    Attributes:
+        problem: The training.
+        seed: Of the random numbers of every score.
+        scored: Batches to score on; None for the step's own batch.
+        metric: What to measure on them beside the loss, or None.
+    """
+
+    problem: Problem
+    seed: int
+    scored: Sequence[Any] | None = None
+    metric: Metric | None = None
+
+    def prepare(self) -> None:
+        """Before the first step of a sweep."""
+        if (self.scored is not None or self.metric is not None) and self.problem.has_loss:
+            settle(self.problem, self.problem.batches, self.seed)
+
+    def check(self, first: Any) -> None:
+        """Score once, so that what cannot be scored is refused before anything moves."""
+        if self.scored is not None:
+            mean_loss(self.problem, self.scored[:1], self.seed)
+        if self.metric is not None:
+            self._measure([first] if self.scored is None else self.scored[:1])
+
+    def loss(self, trained: float) -> float:
+        """What the curve records of a step whose batch had the loss ``trained``: one that is not finite moved nothing, and ends all."""
+        if self.scored is None or not math.isfinite(trained):
+            return trained
+        return mean_loss(self.problem, self.scored, self.seed)
+
+    def value(self, trained: float, batch: Any) -> float | None:
+        """The metric after a step; None where there is none to record, NaN where the step was not made."""
+        if self.metric is None:
+            return None
+        if not math.isfinite(trained):
+            return math.nan
+        return self._measure([batch] if self.scored is None else self.scored)
+
+    def _measure(self, batches: Sequence[Any]) -> float:
+        """Mean of the metric over the batches, by their samples."""
+        assert self.metric is not None
+        total = 0.0
+        with undisturbed(self.problem, self.seed), torch.no_grad(), self.problem.precision():
+            for part, share in zip(*micro_batches(batches), strict=True):
+                total += share * one_number(self.metric.function(self.problem.model, part), "metric returned", "metric")
+        return total
+
+    @property
+    def circumstances(self) -> dict[str, Any]:
+        """What a curve says about them."""
+        return {
+            "scored_on": "batch" if self.scored is None else "val_data",
+            "metric_name": "" if self.metric is None else self.metric.name,
+        }
+
+
+def held_out(problem: Problem, val_data: Any) -> Batches | None:
+    """The batches of ``val_data``, which are scored one at a time.
+
+    Raises:
+        BadArgument, BadType: If they cannot be read twice, or there is no loss to score them with.
+    """
+    if val_data is None:
+        return None
+    if not problem.has_loss:
+        raise BadArgument("val_data cannot be scored by step_fn, which trains on what it gets; pass criterion or loss_fn beside it.")
+    return Batches(val_data, problem.device, name="val_data")
+
+
+def scores_of(problem: Problem, val_data: Batches | None, metric: Metric | None, seed: int) -> Scores:
+    """The first few batches of ``val_data``, read once; inside ``preserved``."""
+    scored = None if val_data is None else set_aside(problem.batches, val_data, seed).scored
+    return Scores(problem, seed, scored, metric)
+
+
+def run(problem: Problem, steps: Steps, progress: Progress, scores: Scores) -> None:
+    """A sweep step by step; ``steps`` has what was recorded, so that nothing is lost when it is cut short."""
+    scores.prepare()
+    problem.seed(steps.settings.seed)
+    for batch in steps.over(problem.batches, progress):
+        trained = train_step(problem, batch)
+        steps.report(scores.loss(trained), scores.value(trained, batch))
+
+
+def mean_loss(problem: Problem, batches: Sequence[Any], seed: int) -> float:
+    """Mean loss on the batches, with the same random numbers each time."""
+    with undisturbed(problem, seed):
+        losses = [evaluate(problem, batch) for batch in batches]
+    return sum(losses) / len(losses)
+
+
+def settle(problem: Problem, batches: Iterable[Any], seed: int) -> int:
+    """Let batch norm see a few batches: scored with untouched statistics, any training would look like a gain. Returns how many."""
+    if not any(keeps_statistics(part) for module in problem.modules for part in module.modules()):
+        return 0
+    problem.seed(seed)
+    return len([evaluate(problem, batch) for batch in islice(batches, SETTLING)])
+
+
+def keeps_statistics(module: nn.Module) -> bool:
+    """Whether forward passes change running statistics, which then decide in eval mode."""
+    return isinstance(module, nn.modules.batchnorm._NormBase) and module.training and bool(module.track_running_stats)
+
+
+@contextmanager
+def undisturbed(problem: Problem, seed: int) -> Iterator[None]:
+    """Eval mode and random numbers of the seed inside; flags and generators as before afterwards."""
+    restore = keep_random_state()
+    try:
+        with evaluating(problem.modules):
+            seed_everything(seed)
+            yield
+    finally:
+        restore()
+
+
+@contextmanager
+def evaluating(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Eval mode inside, every submodule's own flag back afterwards."""
+    flags = [(module, module.training) for root in modules for module in root.modules()]
+    for root in modules:
+        root.eval()
+    try:
+        yield
+    finally:
+        for module, training in flags:
+            module.training = training
