@@ -1,10 +1,10 @@
 from .combine import suggest_lr as suggest_lr
+from .curve import LRCurve as LRCurve
 from .doubts import Doubt as Doubt
 from .doubts import NoSuggestionError as NoSuggestionError
 from .find import find_lr as find_lr
 from .loop import LRSweep as LRSweep
 from .plotting import plot as plot
-from .results import LRCurve as LRCurve
 from .results import Suggestion as Suggestion
 from .results import load as load
 from .rules import rule as rule

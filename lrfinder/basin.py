@@ -10,7 +10,7 @@ import numpy as np
 from hessian.errors import NoSuggestionError
 from hessian.results import Floats
 from lrfinder.constants import CONSTANTS
-from lrfinder.results import LRCurve
+from lrfinder.curve import LRCurve
 from lrfinder.smoothing import capped, initial_count, unit_of
 
 SIGNIFICANT = 3.0  # standard errors by which the loss must fall; the lowest of some 25 windows does by chance in 2 % of sweeps

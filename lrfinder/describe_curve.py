@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hessian.errors import NoSuggestionError
-from lrfinder.results import LRCurve
+from lrfinder.curve import LRCurve
 from lrfinder.smoothing import clean_length
 
 

@@ -21,13 +21,14 @@ from lrfinder.budget import Budget, split_budget
 from lrfinder.combine import centre_of, limit_doubts, suggest_lr
 from lrfinder.constants import CONSTANTS
 from lrfinder.cost import Spent
+from lrfinder.curve import LRCurve
 from lrfinder.doubts import Doubt
 from lrfinder.horizon import check_schedule, planned_steps
 from lrfinder.plateau import small_rise
 from lrfinder.probe import Prober
 from lrfinder.progress import Progress
 from lrfinder.ramp import Ramp
-from lrfinder.results import Confirmation, LRCurve, Probes, Schedule, Suggestion
+from lrfinder.results import Confirmation, Probes, Schedule, Suggestion
 from lrfinder.search import two_speed_sweep
 from lrfinder.setaside import set_aside
 from lrfinder.steps import Recorded

@@ -10,9 +10,9 @@ from hessian.errors import BadArgument
 from hessian.groups import Group, lr_ratios
 from hessian.problem import Problem
 from hessian.snapshot import Snapshot
+from lrfinder.curve import LRCurve
 from lrfinder.progress import Progress
 from lrfinder.ramp import Ramp
-from lrfinder.results import LRCurve
 from lrfinder.scoring import Scores, run
 from lrfinder.steps import Recorded, Steps, SweepSettings
 

@@ -17,9 +17,9 @@ from hessian.describe import describe_optimizer
 from hessian.problem import check_training, listed
 from hessian.snapshot import Doorkeeper, Guard, Place, check_choices, seed_everything, with_gradients
 from hessian.step import one_number
+from lrfinder.curve import LRCurve
 from lrfinder.progress import Progress
 from lrfinder.ramp import Mode, Ramp
-from lrfinder.results import LRCurve
 from lrfinder.steps import SMOOTHING, Recorded, Steps, SweepSettings
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from lrfinder.basin import Basin, batch_noise
-from lrfinder.results import LRCurve, Probes
+from lrfinder.curve import LRCurve
+from lrfinder.results import Probes
 
 FLAT = 0.1  # of what the sweep gained: a change of the held-out loss that is none
 LITTLE = 0.05  # of the initial loss: less may be all there is to gain, as in fine-tuning, or the edge of a plateau; nobody can tell

@@ -19,9 +19,10 @@ from hessian.errors import BadArgument, BadType
 from hessian.plotting import SHOWN, draw_legend, draw_limit, drawable, in_sight, new_axes, shade_above, shown
 from hessian.results import Result, StableLR, save_figure
 from lrfinder.combine import agreement
+from lrfinder.curve import LRCurve
 from lrfinder.describe import plan
 from lrfinder.plotting_metric import draw_metrics
-from lrfinder.results import LRCurve, Probes, Suggestion
+from lrfinder.results import Probes, Suggestion
 
 CURVES = (("#0072B2", "-"), ("#CC79A7", "--"), ("#009E73", "-."), ("#E69F00", ":"))
 BROKEN = "#888888"

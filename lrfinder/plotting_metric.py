@@ -9,7 +9,7 @@ import numpy as np
 
 from hessian.errors import NoSuggestionError
 from hessian.plotting import SHOWN, drawable, shown
-from lrfinder.results import LRCurve
+from lrfinder.curve import LRCurve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

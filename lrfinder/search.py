@@ -16,9 +16,9 @@ from lrfinder.basin import left_edge, stretch
 from lrfinder.budget import Budget
 from lrfinder.constants import CONSTANTS
 from lrfinder.cost import Spent
+from lrfinder.curve import LRCurve
 from lrfinder.progress import Progress
 from lrfinder.ramp import Ramp
-from lrfinder.results import LRCurve
 from lrfinder.smoothing import clean_length
 from lrfinder.steps import Recorded, SweepSettings
 from lrfinder.sweep import sweep

@@ -15,9 +15,9 @@ from hessian.errors import BadArgument
 from hessian.groups import Together, lr_ratios, set_lr
 from hessian.results import Floats
 from hessian.step import RETRIES
+from lrfinder.curve import LEAST_POINTS, LRCurve, Status
 from lrfinder.progress import Progress
 from lrfinder.ramp import Ramp
-from lrfinder.results import LEAST_POINTS, LRCurve, Status
 from lrfinder.smoothing import corrected
 from lrfinder.stopping import StopRule
 

@@ -14,11 +14,11 @@ from hessian.problem import LossFn, Problem
 from hessian.recipe import Autocast, StepFn
 from hessian.results import Floats
 from hessian.snapshot import Place
+from lrfinder.curve import LRCurve
 from lrfinder.groupwise import groups_alone, sweep_groups
 from lrfinder.metrics import MetricFn, find_metric
 from lrfinder.progress import Progress
 from lrfinder.ramp import Mode, Ramp
-from lrfinder.results import LRCurve
 from lrfinder.scoring import Scores, held_out, run, scores_of
 from lrfinder.steps import SMOOTHING, Recorded, Steps, SweepSettings
 

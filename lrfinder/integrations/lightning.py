@@ -15,10 +15,11 @@ from hessian.groups import Together
 from hessian.snapshot import Restore, preserve, uninterrupted
 from hessian.snapshot.containers import keep_dicts
 from hessian.snapshot.keeping import restore_all
+from lrfinder.curve import LRCurve
 from lrfinder.find import find_lr
 from lrfinder.integrations.lightning_steps import AutomaticStep, Idle, ManualStep, TrainingLoss, keep_names, logging_to
 from lrfinder.integrations.needs import require
-from lrfinder.results import LRCurve, Suggestion
+from lrfinder.results import Suggestion
 from lrfinder.sweep import range_test
 
 require("lightning", "lightning", "2.4")

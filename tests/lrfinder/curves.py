@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from hessian.results import Floats, StableLR
-from lrfinder.results import LRCurve
+from lrfinder.curve import LRCurve
 
 
 def make_curve(losses: Any, lrs: Any = None, **changes: Any) -> LRCurve:

@@ -18,7 +18,8 @@ from hessian.ranges import LARGEST_LOSS, LARGEST_LR, SMALLEST_LR
 from hessian.results import Result, save_figure
 from lrfinder import suggest_lr
 from lrfinder.basin import find_basin
-from lrfinder.results import LRCurve, ProbeRun, Probes, Schedule, Status
+from lrfinder.curve import LRCurve, Status
+from lrfinder.results import ProbeRun, Probes, Schedule
 from lrfinder.rules import RULES
 from lrfinder.smoothing import MANY, smooth, triangular_mean
 

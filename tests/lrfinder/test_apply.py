@@ -18,7 +18,8 @@ from torch.optim import lr_scheduler as schedulers
 from torch.optim.swa_utils import SWALR
 
 from hessian.errors import BadArgument
-from lrfinder.results import LRCurve, Suggestion
+from lrfinder.curve import LRCurve
+from lrfinder.results import Suggestion
 
 LR = 0.01
 CURVE = LRCurve(

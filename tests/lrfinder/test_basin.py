@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hessian.errors import NoSuggestionError
 from lrfinder.basin import Basin, find_basin
 from lrfinder.combine import suggest_lr
+from lrfinder.curve import LRCurve
 from lrfinder.doubts import Doubt
-from lrfinder.results import LRCurve
 
 X = np.linspace(-6, 1, 71)  # ten points a decade
 

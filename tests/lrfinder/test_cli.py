@@ -18,8 +18,8 @@ from matplotlib.image import imread
 
 from lrfinder import find_lr, load
 from lrfinder.budget import split_budget
+from lrfinder.curve import LRCurve
 from lrfinder.demo import DEMOS, make
-from lrfinder.results import LRCurve
 
 # A user's script. Importing and calling it prints, as scripts do; nothing of it may reach stdout.
 TRAIN = """

@@ -16,9 +16,10 @@ from hessian.errors import BadArgument, BadType, NoSuggestionError
 from lrfinder.basin import batch_noise
 from lrfinder.combine import CATAPULT, FEW_SAMPLES, SPREAD, agreement, best_of, corrected_break, suggest_lr
 from lrfinder.constants import CONSTANTS
+from lrfinder.curve import LRCurve
 from lrfinder.doubts import Doubt
 from lrfinder.horizon import horizon_factors
-from lrfinder.results import LRCurve, ProbeRun, Probes, load
+from lrfinder.results import ProbeRun, Probes, load
 
 X = np.linspace(-7, 1, 161)  # twenty points a decade
 BOWL = [(-3.0, 2.0), (-2.0, 0.5), (-1.0, 0.5), (-0.4, 2.0), (0.0, 20.0)]

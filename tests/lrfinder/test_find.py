@@ -33,10 +33,11 @@ from lrfinder import find as find_module
 from lrfinder import search as search_module
 from lrfinder.budget import BUDGETS, LEAST, split_budget
 from lrfinder.constants import CONSTANTS
+from lrfinder.curve import LEAST_POINTS, LRCurve
 from lrfinder.demo import make as make_demo
 from lrfinder.find import PATIENCE
 from lrfinder.probe import SETTLING
-from lrfinder.results import LEAST_POINTS, Confirmation, LRCurve, ProbeRun, Probes
+from lrfinder.results import Confirmation, ProbeRun, Probes
 from lrfinder.setaside import MOST_BATCHES
 from lrfinder.sweep import sweep
 

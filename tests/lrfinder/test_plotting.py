@@ -22,7 +22,8 @@ from matplotlib.text import Annotation
 import lrfinder
 from hessian.errors import BadArgument, BadType
 from hessian.results import Result, StableLR
-from lrfinder.results import Confirmation, LRCurve, Suggestion
+from lrfinder.curve import LRCurve
+from lrfinder.results import Confirmation, Suggestion
 
 SIGNATURES = {".png": b"\x89PNG\r\n\x1a\n", ".svg": b"<?xml", ".pdf": b"%PDF-"}
 RULES = ("steepest", "minimum", "valley", "slide")
@@ -194,7 +195,7 @@ def test_a_users_own_rule_gets_a_tick(monkeypatch: pytest.MonkeyPatch):
 
     monkeypatch.setattr(rules, "RULES", dict(rules.RULES))
     monkeypatch.setattr(rules, "BREAKS", dict(rules.BREAKS))
-    monkeypatch.setattr("lrfinder.results.RULES", rules.RULES)
+    monkeypatch.setattr("lrfinder.curve.RULES", rules.RULES)
     lrfinder.rule("mine")(lambda lr, loss: 0.0042)
     assert list(line(axes_of(make_curve()), "mine 0.0042").get_xdata()) == [0.0042]
 

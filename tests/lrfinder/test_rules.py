@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import lrfinder
 from hessian.errors import BadArgument, NoSuggestionError
-from lrfinder.results import LRCurve
+from lrfinder.curve import LRCurve
 from lrfinder.rules import BREAKS, RULES, falling_lengths
 
 EVERY_RULE = pytest.mark.parametrize("rule", list(RULES))

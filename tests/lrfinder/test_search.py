@@ -27,8 +27,8 @@ from lrfinder.basin import find_basin
 from lrfinder.budget import split_budget
 from lrfinder.constants import CONSTANTS
 from lrfinder.cost import Spent
+from lrfinder.curve import LRCurve
 from lrfinder.progress import Progress
-from lrfinder.results import LRCurve
 from lrfinder.search import FEWEST, Baseline, fine_end, fine_start, spaced, two_speed_sweep
 from lrfinder.sweep import Recorded, sweep
 
