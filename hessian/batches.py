@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence, Sized
 from dataclasses import fields, is_dataclass
 from itertools import islice
 from typing import Any
@@ -55,7 +55,7 @@ class Batches:
         source = self.one_pass()
         for first in source:
             made = self.accumulate == 1 or isinstance(first, Window)  # a loader that makes its own knows more about them
-            yield first if made else Window((first, *islice(source, self.accumulate - 1)))
+            yield first if made else Window((first, *islice(source, self.accumulate - 1)), self.accumulate)
 
     def one_pass(self) -> Iterator[Any]:
         """The batches of one pass, as the data give them; a function's without end."""
@@ -97,9 +97,20 @@ class Batches:
 
 
 class Window(tuple[Any, ...]):
-    """Micro-batches whose gradients are accumulated to one step. Their losses count the same, whatever their sizes."""
+    """Micro-batches whose gradients are accumulated to one step. Their losses count the same, whatever their sizes.
 
-    __slots__ = ()
+    Args:
+        parts: The micro-batches.
+        share: The number that divides the gradient of each, as training loops and frameworks do it: that of a full window, also where
+            a pass ends with fewer. None for as many as there are.
+    """
+
+    share: int
+
+    def __new__(cls, parts: Iterable[Any], share: int | None = None) -> Window:
+        window = super().__new__(cls, parts)
+        window.share = share or len(window)
+        return window
 
 
 def check_readable(data: Any, name: str) -> None:
@@ -145,6 +156,8 @@ def mapped(batch: Any, change: Callable[[Any], Any]) -> Any:
     changed = change(batch)
     if changed is not None:
         return changed
+    if isinstance(batch, Window):
+        return Window((mapped(part, change) for part in batch), batch.share)
     if isinstance(batch, PackedSequence):  # a named tuple whose parts mean something only together
         return batch
     if isinstance(batch, MutableMapping):

@@ -34,14 +34,14 @@ def train_step(problem: Problem, batch: Any) -> float:
 
 def backward(problem: Problem, batch: Any) -> float:
     """The loss, and its gradient in ``.grad``, one micro-batch at a time; no gradient of a loss that is not finite."""
-    parts, total = batch if isinstance(batch, Window) else (batch,), 0.0
+    window, total = batch if isinstance(batch, Window) else Window((batch,)), 0.0
     scaler = problem.recipe.scaler
-    for part in parts:
+    for part in window:
         loss = problem.loss(part)
-        total += float(loss.item()) / len(parts)
+        total += float(loss.item()) / len(window)
         if not math.isfinite(total):
             break
-        share = loss / len(parts) if len(parts) > 1 else loss
+        share = loss / window.share if window.share > 1 else loss
         (share if scaler is None else scaler.scale(share)).backward()
     return total
 

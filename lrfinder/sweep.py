@@ -78,7 +78,8 @@ def range_test(
         seed: Of every random generator, hence of the data order.
         progress: Show a bar on stderr; None shows one on a terminal.
         device: Where batches are moved; None leaves them.
-        accumulate: Micro-batches of one optimizer step, so of one step here; the last of a pass may have fewer. Their losses are averaged.
+        accumulate: Micro-batches of one optimizer step, so of one step here. Each gradient is divided by this number, as usual; the last
+            step of a pass may have fewer.
         autocast: A lower precision of the forward passes: a dtype such as ``torch.bfloat16``, or a function that returns a context manager.
         scaler: The ``torch.amp.GradScaler`` of the training; a step that it skips is made again at the same LR.
         clip_norm: Largest norm of the gradient before a step, as in ``torch.nn.utils.clip_grad_norm_``.

@@ -39,8 +39,7 @@ def from_accelerator(
         found = lrfinder.find_lr(**from_accelerator(accelerator, model, optimizer, loader, criterion, clip_norm=1.0))
         found.apply(optimizer)
 
-    Mirrored are gradient accumulation, mixed precision with its gradient scaler, the device and the data order. The last window of a
-    pass may hold fewer batches than the others; its gradient is their mean here, but ``accelerator.backward`` divides by the full number.
+    Mirrored are gradient accumulation, mixed precision with its gradient scaler, the device and the data order.
 
     Args:
         accelerator: The ``Accelerator`` that prepared the rest.

@@ -96,6 +96,15 @@ def test_a_step_is_that_of_accelerates_loop_bit_for_bit(accumulate: int, clip: f
     torch.testing.assert_close(ours.weights(), theirs.weights(), rtol=0, atol=0)
 
 
+def test_a_pass_with_a_last_window_of_fewer_batches_is_that_of_accelerates_loop_bit_for_bit():
+    """Three windows of three batches and one of two, whose gradients Accelerate divides by three."""
+    theirs, ours = Run(3), Run(3)
+    theirs.scheduler.step = lambda: None  # steps of ours are made at the LR that is set
+    theirs.train(4)
+    our_steps(ours, 4)
+    torch.testing.assert_close(ours.weights(), theirs.weights(), rtol=0, atol=0)
+
+
 def test_a_model_that_gives_its_loss_needs_no_criterion():
     accelerator = Accelerator(cpu=True, mixed_precision="bf16")
     torch.manual_seed(0)

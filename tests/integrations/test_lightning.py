@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
 import lightning.pytorch as pl
@@ -126,6 +127,20 @@ def test_one_step_is_that_of_fit(options: dict[str, Any]):
     assert one_step_of_ours(ours, **options) == pytest.approx(loss, rel=1e-6)  # the sum of float32 thirds is not the mean
     assert same(fitted, ours)
     assert not same(fitted, Net())
+
+
+@pytest.mark.parametrize("options", [{}, {"gradient_clip_val": 0.05}], ids=str)
+def test_an_epoch_with_a_last_window_of_fewer_batches_is_that_of_fit(options: dict[str, Any]):
+    """Six batches: a window of four and one of two, whose gradients Lightning divides by four."""
+    fitted, ours = Net(), Net()
+    torch.manual_seed(3)
+    trainer(max_epochs=1, accumulate_grad_batches=4, **options).fit(fitted, loader())
+    known = from_trainer(trainer(accumulate_grad_batches=4, **options), ours, loader())
+    problem = Problem(**{key: value for key, value in known.items() if key not in ("total_steps", "val_data", "keep")})
+    torch.manual_seed(3)
+    for window in islice(problem.batches, 2):
+        train_step(problem, window)
+    assert same(fitted, ours)
 
 
 def test_one_scaled_step_is_that_of_fit():

@@ -48,7 +48,7 @@ def by_hand(
         for batch in window:
             with context():
                 loss = training.loss(batch)
-            (loss / len(window) if len(window) > 1 else loss).backward()
+            (loss / accumulate if accumulate > 1 else loss).backward()
             total += loss.item() / len(window)
         before_step()
         training.optimizer.step()
