@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint types unit cost safety accuracy clean
+.PHONY: demo test lint types unit cost safety accuracy fine-tuning clean
 
 demo: $(VENV)/.demo
 	$(BIN)/lrfinder demo -o lr.png -o lr.json
@@ -34,6 +34,11 @@ accuracy: $(VENV)/.dev
 	$(BIN)/python benchmarks/accuracy.py ours
 	$(BIN)/python benchmarks/accuracy.py warmup
 	$(BIN)/python benchmarks/accuracy.py page
+
+# The same: the brute force and the peers' answers are kept. The model is pretrained first, which takes minutes, where it is not there.
+fine-tuning: $(VENV)/.dev
+	$(BIN)/python benchmarks/fine_tuning.py ours
+	$(BIN)/python benchmarks/fine_tuning.py page
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "lrfinder needs Python 3.10 or newer: make PYTHON=python3.11 ...")'

@@ -23,6 +23,7 @@ from suite.task import LossFn, Setup, Task
 BUDGETS = ("quick", "standard", "thorough")
 USUAL_LR = 1e-3  # what the optimizer holds when we are asked
 FORWARD = 1 / 3  # of a gradient
+ASKED_AS = {"warm_linear": "linear"}  # schedules that find_lr knows under another name
 LEFT_OUT = {"cli", "describe", "plotting", "progress", "report"}  # modules that decide nothing
 
 
@@ -34,7 +35,7 @@ def suggest(task: Task, setup: Setup, loss_fn: LossFn, schedule: str, budget: st
         setup.loader,
         loss_fn=loss_fn,
         total_steps=task.steps,
-        schedule=schedule,  # type: ignore[arg-type]
+        schedule=ASKED_AS.get(schedule, schedule),  # type: ignore[arg-type]
         budget=budget,
         seed=seed,
         progress=False,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from time import perf_counter
 from typing import Any
@@ -24,6 +24,14 @@ BATCHES = 8  # for the Hessian
 PRODUCTS = 20
 THUMB: dict[type[torch.optim.Optimizer], float] = {Lion: 1e-4, torch.optim.Adagrad: 1e-2}
 MOMENTUM_THUMB, PLAIN_THUMB, ADAPTIVE_THUMB = 1e-2, 1e-1, 1e-3
+
+PACKAGES = (
+    "torch_lr_finder",
+    "lightning.pytorch.tuner",
+    "ignite.handlers",
+    "hessian_eigenthings.operators",
+    "prodigyopt",
+)  # all that are asked
 
 Record = dict[str, Any]
 Suggest = Callable[[Task, int], float | None]
@@ -154,9 +162,9 @@ METHODS: dict[str, Suggest] = {
 PRODIGY = "Prodigy"
 
 
-def measure(task: Task, records: Records) -> None:
+def measure(task: Task, records: Records, seeds: Iterable[int] = SEEDS) -> None:
     """Fill in what is missing for one task."""
-    for seed in SEEDS:
+    for seed in seeds:
         for method, suggest in METHODS.items():
             if records.find(method, task.name, ANY, seed) is None:
                 records.add(method, task.name, ANY, seed, asked(suggest, task, seed))
@@ -188,7 +196,7 @@ def prodigy(task: Task, seed: int, schedule: str) -> Record:
     """A training with Prodigy at its learning rate of 1, which it multiplies itself, in place of the task's own optimizer."""
     setup = task.build(seed, 1.0)
     trained = [parameter for group in setup.optimizer.param_groups for parameter in group["params"]]
-    warming = schedule in ("onecycle", "cosine")  # its authors: keep what is learned during warm-up out of the estimate
+    warming = schedule in ("onecycle", "cosine", "warm_linear")  # its authors: keep what is learned during warm-up out of the estimate
     setup.optimizer = load("prodigyopt").Prodigy(trained, lr=1.0, safeguard_warmup=warming)
     outcome = fit(setup, task.steps, make_schedule(schedule, setup.optimizer, task.steps))
     return {"reached": [None if outcome.diverged else outcome.final, outcome.best], "seconds": 0.0, "gradients": 0.0}

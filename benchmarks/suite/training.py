@@ -32,21 +32,21 @@ def train(task: Task, seed: int, lr: float, schedule: str) -> Outcome:
     return fit(setup, task.steps, make_schedule(schedule, setup.optimizer, task.steps))
 
 
-def fit(setup: Setup, steps: int, scheduler: LRScheduler | None) -> Outcome:
-    """Train; the scheduler, if any, steps after every update."""
+def fit(setup: Setup, steps: int, scheduler: LRScheduler | None, checks: int = CHECKS) -> Outcome:
+    """Train; the scheduler, if any, steps after every update; validate so many times."""
     start = validation(setup)
     losses: list[float] = []
-    checks: list[float] = []
-    due = {steps * number // CHECKS for number in range(1, CHECKS + 1)}
+    found: list[float] = []
+    due = {steps * number // checks for number in range(1, checks + 1)}
     for step, batch in enumerate(take(setup.loader, steps), start=1):
         losses.append(update(setup, batch))
         if scheduler and step < steps:
             scheduler.step()
         if not math.isfinite(losses[-1]) or abs(losses[-1]) > BLOWN * max(abs(start), abs(losses[0]), 1):
-            return Outcome(None, finite_minimum(checks), True)
+            return Outcome(None, finite_minimum(found), True)
         if step in due:
-            checks.append(validation(setup))
-    return outcome(checks, losses, start)
+            found.append(validation(setup))
+    return outcome(found, losses, start)
 
 
 def outcome(checks: list[float], losses: list[float], start: float) -> Outcome:
@@ -103,6 +103,8 @@ def make_schedule(name: str, optimizer: torch.optim.Optimizer, steps: int) -> LR
         return LambdaLR(optimizer, lambda step: warm_cosine(step, steps))
     if name == "linear":
         return LambdaLR(optimizer, lambda step: 1 - step / steps)
+    if name == "warm_linear":
+        return LambdaLR(optimizer, lambda step: warm_linear(step, steps))
     raise ValueError(f"schedule {name!r} is unknown")
 
 
@@ -110,3 +112,9 @@ def warm_cosine(step: int, steps: int) -> float:
     """A twentieth of the steps up, in a straight line, then half a cosine down to 0."""
     warm = max(1, steps // 20)
     return (step + 1) / warm if step < warm else 0.5 * (1 + math.cos(math.pi * (step - warm) / (steps - warm)))
+
+
+def warm_linear(step: int, steps: int) -> float:
+    """A tenth of the steps up, then down to 0, both in a straight line: the usual course of fine-tuning."""
+    warm = max(1, steps // 10)
+    return (step + 1) / warm if step < warm else (steps - step) / (steps - warm)
