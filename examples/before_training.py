@@ -23,8 +23,7 @@ steps = EPOCHS * len(loader)
 found = lrfinder.find_lr(model, optimizer, loader, criterion, val_data=val_loader, total_steps=steps, schedule="onecycle")
 print(found)
 found.save("lr.png")
-found.apply(optimizer)
-scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=found.lr, total_steps=steps)
+scheduler = found.one_cycle(optimizer)
 
 for _ in range(EPOCHS):
     for inputs, target in loader:

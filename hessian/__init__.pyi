@@ -8,6 +8,7 @@ from .doubts import CurvatureDoubt as CurvatureDoubt
 from .errors import CurvatureError as CurvatureError
 from .limits import StabilityLimit as StabilityLimit
 from .limits import stability_limit as stability_limit
+from .monitor import SharpnessMonitor as SharpnessMonitor
 from .noise import batch_sharpness as batch_sharpness
 from .noise import noise_limit as noise_limit
 from .operators.base import CurvatureOperator as CurvatureOperator
@@ -16,6 +17,8 @@ from .operators.ggn import GGNOperator as GGNOperator
 from .operators.hessian import HessianOperator as HessianOperator
 from .operators.preconditioned import PreconditionedOperator as PreconditionedOperator
 from .problem import Problem as Problem
+from .readings import SharpnessReading as SharpnessReading
+from .readings import SharpnessRecord as SharpnessRecord
 from .results import CriticalLR as CriticalLR
 from .results import EigenResult as EigenResult
 from .results import Estimate as Estimate
@@ -43,6 +46,9 @@ __all__ = [
     "HessianOperator",
     "PreconditionedOperator",
     "Problem",
+    "SharpnessMonitor",
+    "SharpnessReading",
+    "SharpnessRecord",
     "SpectralDensity",
     "StabilityLimit",
     "StableLR",

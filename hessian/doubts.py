@@ -15,3 +15,4 @@ class CurvatureDoubt(Enum):
     LOW_PRECISION = "The weights are in half precision, whose rounding is a few percent of a product: measure a float32 copy."
     NO_NOISE = "One batch was measured, so the noise between batches, which may bind first, is not known: raise num_batches."
     RECOMPUTED = "Not all graphs fit graph_memory, so some batches were run again for every product: slower, not less exact."
+    YOUNG = "The optimizer has made fewer than 16 steps and hardly knows its gradients, so its limit may be far too low: wait."

@@ -279,16 +279,18 @@ def optimizer_age(optimizer: Any) -> int:
 
 def no_limit_sentence(name: str) -> str:
     """Why an optimizer has no limit here, and what to do."""
+    cure = "use lrfinder.range_test, or hessian.stable_lr(..., along='update')."
+    if name not in UNBOUNDED:
+        cure = "use lrfinder.range_test, hessian.stable_lr(..., along='update'), or register one with hessian.stability_limit."
+    return f"{no_limit_cause(name)}; {cure}"
+
+
+def no_limit_cause(name: str) -> str:
+    """Why an optimizer has no limit here."""
     if name in UNBOUNDED:
-        return (
-            f"{name} has no linear stability limit: {UNBOUNDED[name]}, so it does not shrink near a minimum; "
-            "use lrfinder.range_test, or hessian.stable_lr(..., along='update')."
-        )
+        return f"{name} has no linear stability limit: {UNBOUNDED[name]}, so it does not shrink near a minimum"
     known = ", ".join(sorted(cls if isinstance(cls, str) else cls.__name__ for cls in LIMITS))
-    return (
-        f"no linear stability limit is known for {name} (known: {known}); use lrfinder.range_test, "
-        "hessian.stable_lr(..., along='update'), or register one with hessian.stability_limit."
-    )
+    return f"no linear stability limit is known for {name} (known: {known})"
 
 
 def find_limit(cls: type[Any]) -> LimitFunction | None:

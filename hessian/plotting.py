@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hessian.ranges import LARGEST_LOSS
+from hessian.readings import SharpnessRecord
 from hessian.results import Floats, SpectralDensity, StableLR, save_figure
 
 LIMIT_COLOUR = "#D55E00"  # vermillion of the Okabe-Ito set, told apart from its neighbours by colour-blind eyes
@@ -127,6 +128,39 @@ def plot_density(density: SpectralDensity, path: str | os.PathLike[str] | None, 
     draw_density(density, ax)
     ax.set_title(f"{density.size:,} eigenvalues, {density.hvps} products", fontsize=10)
     draw_legend(ax)
+    if path is not None:
+        save_figure(figure, path)
+    return figure
+
+
+def draw_record(record: SharpnessRecord, ax: Axes) -> Axes:
+    """The LR and its limit over the steps, logarithmic; where the LR lies above, the space between is hatched."""
+    steps = np.array([reading.step for reading in record.readings], dtype=np.float64)
+    lrs, limits = (on_log_axis([getattr(reading, name) for reading in record.readings]) for name in ("lr", "limit_lr"))
+    if np.isfinite([*lrs, *limits]).any():
+        ax.set_yscale("log")
+    ax.plot(steps, limits, "--o", color=LIMIT_COLOUR, linewidth=1.6, markersize=3, label="limit of the curvature")
+    ax.plot(steps, lrs, "-", color="#0072B2", linewidth=2, label="lr")
+    above: dict[str, Any] = {"facecolor": "none", "edgecolor": LIMIT_COLOUR, "hatch": "///", "alpha": 0.5, "label": "above"}
+    ax.fill_between(steps, limits, lrs, where=(lrs > limits).tolist(), interpolate=True, **above)
+    ax.set_xlabel("step")
+    ax.set_ylabel("learning rate")
+    return ax
+
+
+def on_log_axis(values: list[float]) -> Floats:
+    """Values as a line on a logarithmic axis shows them: it has gaps where an LR is zero or a limit infinite."""
+    found = np.array(values, dtype=np.float64)
+    return np.where((found >= SHOWN[0]) & (found <= SHOWN[1]), found, np.nan)
+
+
+def plot_record(record: SharpnessRecord, path: str | os.PathLike[str] | None, ax: Axes | None) -> Figure:
+    """The readings of a training alone, or on the caller's axes."""
+    figure, ax = new_axes(ax)
+    if record.readings:
+        draw_record(record, ax)
+        ax.set_title(f"{shown(record.optimizer)}: learning rate against its limit", fontsize=10)
+        draw_legend(ax)
     if path is not None:
         save_figure(figure, path)
     return figure

@@ -56,8 +56,9 @@ class Result:
             raise ValueError(f"it holds a {type(values).__name__}, not an object")
         fields = dict(values)
         kind, schema = fields.pop("kind", None), fields.pop("schema", None)
-        if not isinstance(kind, str) or kind not in Result.kinds or not issubclass(Result.kinds[kind], cls):
-            raise ValueError(f"its kind is {kind!r:.40}, not one of {sorted(Result.kinds)}")
+        known = sorted(name for name, found in Result.kinds.items() if issubclass(found, cls))
+        if not isinstance(kind, str) or kind not in known:
+            raise ValueError(f"its kind is {kind!r:.40}, not one of {known}")
         if schema != SCHEMA or isinstance(schema, bool):
             raise ValueError(f"its schema is {schema!r:.40}, and this version reads {SCHEMA}")
         found = Result.kinds[kind]

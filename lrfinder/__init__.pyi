@@ -5,11 +5,31 @@ from .doubts import NoSuggestionError as NoSuggestionError
 from .find import find_lr as find_lr
 from .loop import LRSweep as LRSweep
 from .plotting import plot as plot
+from .plotting import plot_schedule as plot_schedule
 from .results import Suggestion as Suggestion
 from .results import load as load
 from .rules import rule as rule
+from .schedules import clr as clr
+from .schedules import one_cycle as one_cycle
+from .schedules import sgdr as sgdr
 from .sweep import range_test as range_test
 
-__all__ = ["Doubt", "LRCurve", "LRSweep", "NoSuggestionError", "Suggestion", "find_lr", "load", "plot", "range_test", "rule", "suggest_lr"]
+__all__ = [
+    "Doubt",
+    "LRCurve",
+    "LRSweep",
+    "NoSuggestionError",
+    "Suggestion",
+    "clr",
+    "find_lr",
+    "load",
+    "one_cycle",
+    "plot",
+    "plot_schedule",
+    "range_test",
+    "rule",
+    "sgdr",
+    "suggest_lr",
+]
 
 __version__: str

@@ -12,7 +12,7 @@ import numpy as np
 from hessian.errors import NoSuggestionError
 from hessian.ranges import LARGEST_LR, SMALLEST_LR, Count, Half, Portion, Positive
 from hessian.results import Floats, Result
-from lrfinder.clr import clr_range
+from lrfinder.cyclical import clr_range
 from lrfinder.rules import RULES, find_rule
 from lrfinder.smoothing import clean_length, corrected, initial_level, smooth, smoothed, steadies
 

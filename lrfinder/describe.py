@@ -42,6 +42,7 @@ def evidence(found: Suggestion) -> Iterator[tuple[str, str]]:
     yield "curvature", curvature_text(found)
     if found.warmup is not None:
         yield "warm-up", warmup_text(found.warmup, found.lr)
+    yield "schedule", schedule_text(found)
     yield "factors", " ".join([f"middle {found.midpoint:.2g}", *(f"x{value:.2g} ({name})" for name, value in found.factors.items())])
     tried = found.confirmation
     if tried is not None:
@@ -103,6 +104,16 @@ def warmup_text(advice: WarmUp, lr: float) -> str:
     if not advice.steps:
         return "none needed: the suggestion is stable at step 0"
     return f"{advice.steps} steps in a straight line from {advice.start_lr:.2g}, the limit at step 0"
+
+
+def schedule_text(found: Suggestion) -> str:
+    """What to paste behind ``found = find_lr(...)``."""
+    if found.schedule == "onecycle":
+        return "scheduler = found.one_cycle(optimizer)"
+    if found.schedule == "cosine":
+        return "scheduler = found.sgdr(optimizer, cycles=1)"
+    decay = f"; LinearLR(optimizer, 1, 0, {found.total_steps})" if found.schedule == "linear" else ""
+    return f"found.apply(optimizer){decay}"
 
 
 def sentences(found: Suggestion) -> list[str]:

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
+import hessian.readings  # noqa: F401  # load() knows a kind of result once its module is there
 from hessian.groups import lr_ratios, write_lr
 from hessian.ranges import Count, Filled, LossOrInf, Positive, Share, Some
 from hessian.results import Result, StableLR
@@ -16,6 +17,8 @@ from lrfinder.warmup import WarmUp, warm_up
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts, CyclicLR, OneCycleLR, SequentialLR
 
 Schedule = Literal["constant", "onecycle", "cosine", "linear"]
 
@@ -166,6 +169,33 @@ class Suggestion(Result):
             if "initial_lr" in group:
                 group["initial_lr"] = self.lr * ratio
         write_lr(optimizer, self.lr, ratios)
+
+    def clr(self, optimizer: Optimizer, total_steps: int | None = None, **settings: Any) -> CyclicLR | SequentialLR:
+        """Cyclical learning rates up to ``lr``, as ``lrfinder.clr`` makes them; half a cycle lasts 2 to 10 epochs.
+
+        ``total_steps`` is the suggestion's by default, and ``settings`` are those of ``lrfinder.clr``.
+        """
+        from lrfinder.schedules import suggested_clr
+
+        return suggested_clr(self, optimizer, total_steps, settings)
+
+    def sgdr(self, optimizer: Optimizer, total_steps: int | None = None, **settings: Any) -> CosineAnnealingWarmRestarts | SequentialLR:
+        """Warm restarts at ``lr``, as ``lrfinder.sgdr`` makes them, behind the warm-up that curvature asks for.
+
+        ``total_steps`` is the suggestion's by default, and ``settings`` are those of ``lrfinder.sgdr``.
+        """
+        from lrfinder.schedules import suggested_sgdr
+
+        return suggested_sgdr(self, optimizer, total_steps, settings)
+
+    def one_cycle(self, optimizer: Optimizer, total_steps: int | None = None, **settings: Any) -> OneCycleLR:
+        """1cycle with the peak ``lr``, as ``lrfinder.one_cycle`` makes it, from where the first steps are stable.
+
+        ``total_steps`` is the suggestion's by default, and ``settings`` are those of ``lrfinder.one_cycle``.
+        """
+        from lrfinder.schedules import suggested_one_cycle
+
+        return suggested_one_cycle(self, optimizer, total_steps, settings)
 
 
 def load(path: str | os.PathLike[str]) -> Any:

@@ -18,7 +18,7 @@ SOURCES = {
 NUMPY_ONLY = [
     f"lrfinder.{name}"
     for name in (
-        *("basin", "budget", "clr", "combine", "constants", "cost", "curve", "describe", "describe_curve", "doubts"),
+        *("basin", "budget", "combine", "constants", "cost", "curve", "cyclical", "describe", "describe_curve", "doubts"),
         *("horizon", "meaning", "ramp", "results", "rules", "smoothing", "softmin", "stopping"),
     )
 ]

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import hessian
 import lrfinder
-from hessian.errors import BadArgument, BadType, NoSuggestionError
+from hessian.errors import BadArgument, BadType, CurvatureError, NoSuggestionError
 
 
 class Setting:
@@ -58,6 +58,22 @@ def loop(**changes):
         return partial(lrfinder.LRSweep, **{"model": setting.model, "optimizer": setting.optimizer, **spoiled})
 
     return prepare
+
+
+def monitor(**changes):
+    """A SharpnessMonitor of the setting with some arguments replaced."""
+
+    def prepare(setting):
+        spoiled = {key: value(setting) if key in SPOILED else value for key, value in changes.items()}
+        own = {"model": setting.model, "optimizer": setting.optimizer, "criterion": setting.criterion}
+        return partial(hessian.SharpnessMonitor, **{**own, **spoiled})
+
+    return prepare
+
+
+def schedule(factory, *arguments, **settings):
+    """A schedule of the setting's optimizer."""
+    return lambda setting: partial(getattr(lrfinder, factory), setting.optimizer, *arguments, **settings)
 
 
 def spoiled(**attributes):
@@ -415,6 +431,42 @@ CASES = {
     ),
     "plot of nothing": (plain(lambda: lrfinder.plot()), BadArgument, "plot got no result", "pass a Suggestion"),
     "plot of a number": (plain(lambda: lrfinder.plot(0.1)), BadType, "cannot draw a float", "pass a Suggestion"),
+    **{
+        name: (monitor(**changes), error, cause, cure)
+        for name, changes, error, cause, cure in (
+            ("a reading after no step", {"every": 0}, BadArgument, "every=0 is too small", "at least 1"),
+            ("monitor without optimizer", {"optimizer": lambda s: None}, BadType, "optimizer is None", "pass the optimizer"),
+            ("monitor with two losses", {"loss_fn": lambda m, b: None}, BadArgument, "are both given", "pass one"),
+            ("monitor along nothing", {"along": "axis"}, BadArgument, "along='axis' is unknown", "choose 'hessian' or 'update'"),
+            (
+                "monitor of Muon",
+                {"optimizer": lambda s: torch.optim.Muon([s.model[0].weight])},
+                CurvatureError,
+                "Muon has no linear stability limit: its step is the orthogonal factor",
+                "pass along='update'",
+            ),
+        )
+    },
+    **{
+        f"{name} in {factory}": (schedule(factory, *arguments, **settings), error, cause, cure)
+        for factory, name, arguments, settings, error, cause, cure in (
+            ("clr", "no peak", (0.0, 10), {}, BadArgument, "max_lr=0 is not a positive finite number", "pass one such as"),
+            ("sgdr", "no length", (0.1, 0), {}, BadArgument, "total_steps=0 is too small", "at least 1"),
+            ("one_cycle", "half a step", (0.1, 2.5), {}, BadType, "total_steps=2.5 is not a whole number", "at least 1"),
+            ("clr", "base above the peak", (0.1, 10), {"base_lr": 1.0}, BadArgument, "base_lr=1 is above max_lr=0.1", "swap them"),
+            ("clr", "a mode of its own", (0.1, 10), {"mode": "saw"}, BadArgument, "mode='saw' is unknown", "choose 'triangular'"),
+            ("sgdr", "nothing but warm-up", (0.1, 9), {"warmup_steps": 9}, BadArgument, "leaves nothing of total_steps=9", "pass fewer"),
+            ("one_cycle", "too much momentum", (0.1, 9), {"momentum": (0.9, 1)}, BadArgument, "momentum=(0.9, 1) is no pair", "or None"),
+            ("one_cycle", "one step up", (0.1, 10), {"pct_start": 0.1}, BadArgument, "OneCycleLR divides by zero", "pass another"),
+        )
+    },
+    "plot_schedule of nothing": (plain(lambda: lrfinder.plot_schedule(steps=9)), BadArgument, "got no schedule", "pass a torch scheduler"),
+    "plot_schedule of a number": (
+        plain(lambda: lrfinder.plot_schedule(0.1, steps=9)),
+        BadType,
+        "cannot follow a float",
+        "pass a torch scheduler",
+    ),
     "unknown suffix": (plain(lambda: short_curve().save("lr.gif")), BadArgument, "'lr.gif' ends in none of", "choose one"),
 }
 

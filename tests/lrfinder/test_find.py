@@ -27,6 +27,7 @@ from trainings import ADAM, ADAMW, RMSPROP, SGD, Training, make
 import lrfinder
 from hessian.doubts import CurvatureDoubt
 from hessian.errors import BadArgument, NoSuggestionError
+from hessian.readings import SharpnessReading, SharpnessRecord
 from hessian.results import CriticalLR, EigenResult, Estimate, Result, SpectralDensity
 from lrfinder import Doubt, Suggestion, find_lr, load, suggest_lr
 from lrfinder import find as find_module
@@ -332,7 +333,7 @@ def test_curvature_may_be_left_out(whole):
     found = found_in(make(), curvature=False)
     assert (found.limit, found.no_limit) == (None, None)
     assert Doubt.NO_CURVATURE not in found.doubts
-    assert "curvature not measured factors" in plain_text(found)
+    assert "curvature not measured schedule" in plain_text(found)
     assert found.curve == whole.curve
 
 
@@ -732,6 +733,11 @@ def test_the_report_of_a_real_search_fits_too(whole):
 BROKEN = make_curve([2.0, 1.5, 1.0, 1e300, math.inf], status="nonfinite")
 
 
+def some_reading() -> SharpnessReading:
+    fields = {"sharpness": math.nan, "limit_lr": math.inf, "hvps": 3, "doubts": (CurvatureDoubt.YOUNG,)}
+    return SharpnessReading(step=2, lr=0.0, advice="Wait.", **fields)
+
+
 def every_result() -> dict[str, Result]:
     tried = Confirmation(lr=1e-3, steps=18, before=math.nan, after=math.inf, scored_on="data")
     return {
@@ -755,6 +761,8 @@ def every_result() -> dict[str, Result]:
             sigma=0.1,
             hvps=2,
         ),
+        "sharpness_reading": some_reading(),
+        "sharpness_record": SharpnessRecord(readings=(some_reading(),), optimizer="SGD", preconditioned=False, along="hessian"),
         "eigen": EigenResult(values=np.array([4.0, -1.0]), residuals=np.array([1e-9, math.inf]), converged=False, hvps=3),
     }
 
