@@ -13,7 +13,10 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils.data import Dataset, IterableDataset
 
+from hessian.distributed import Team
 from hessian.errors import BadArgument, BadType
+
+NO_MORE = object()
 
 
 class Batches:
@@ -21,27 +24,35 @@ class Batches:
 
     ``data`` is anything that can be read more than once (a ``DataLoader``, a list of batches), or a function
     without arguments that returns a batch. With ``accumulate`` above one a batch is a ``Window`` of so many of them, unless
-    ``data`` give windows themselves.
+    ``data`` give windows themselves. Every rank of a ``team`` reads its own data, and all of them get as many batches as the one with
+    the fewest.
     """
 
-    def __init__(self, data: Any, device: torch.device | None = None, name: str = "data", accumulate: int = 1) -> None:
+    def __init__(
+        self, data: Any, device: torch.device | None = None, name: str = "data", accumulate: int = 1, team: Team | None = None
+    ) -> None:
         check_readable(data, name)
         self.data = data
         self.device = device
         self.name = name
         self.accumulate = accumulate
+        self.team = team or Team()
 
     def over(self, data: Any) -> Batches:
         """Other data, read in the same way."""
-        return Batches(data, self.device, self.name, self.accumulate)
+        return Batches(data, self.device, self.name, self.accumulate, self.team)
 
     @property
     def single(self) -> Batches:
         """The same data, one micro-batch at a time."""
-        return Batches(self.data, self.device, self.name)
+        return Batches(self.data, self.device, self.name, team=self.team)
 
     def __iter__(self) -> Iterator[Any]:
         """Batches until a whole pass gives none."""
+        yield from agreed(self.endless(), self.team)
+
+    def endless(self) -> Iterator[Any]:
+        """The same of this rank's data alone."""
         while True:
             empty = True
             for batch in self.windows():
@@ -75,7 +86,7 @@ class Batches:
         Raises:
             BadArgument: If the data gives no batch at all.
         """
-        taken = [move(batch, self.device) for batch in islice(self.windows(), count)]
+        taken = [move(batch, self.device) for batch in islice(agreed(self.windows(), self.team), count)]
         if not taken:
             raise BadArgument(f"{self.name} gave no batch; check that its length is not 0 and that drop_last leaves one.")
         return taken
@@ -111,6 +122,18 @@ class Window(tuple[Any, ...]):
         window = super().__new__(cls, parts)
         window.share = share or len(window)
         return window
+
+
+def agreed(source: Iterator[Any], team: Team) -> Iterator[Any]:
+    """Batches until a rank has none left, and windows as long as the shortest rank's: no rank then waits for another in a backward pass."""
+    while not team.alone:
+        batch = next(source, NO_MORE)
+        parts = 0 if batch is NO_MORE else len(batch) if isinstance(batch, Window) else 1
+        parts = team.least(parts, "a batch")
+        if not parts:
+            return
+        yield Window(batch[:parts], batch.share) if isinstance(batch, Window) else batch
+    yield from source
 
 
 def check_readable(data: Any, name: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hessian.batches import batch_shares
+from hessian.batches import batch_shares, batch_size
 from hessian.errors import CurvatureError
 from hessian.groups import lr_ratios, set_lr
 from hessian.moved import moved
@@ -19,7 +19,7 @@ from hessian.problem import Problem
 from hessian.results import CriticalLR
 from hessian.snapshot import Layout, keep_random_state, keep_tensors
 from hessian.step import train_step
-from hessian.vectors import dot, flatten, norm, random_unit, unflatten
+from hessian.vectors import flatten, norm, random_unit, unflatten
 
 DOUBLINGS = 60
 RESOLUTION = 1 / 16  # of the bisection, as in Kalra et al. 2026
@@ -61,7 +61,7 @@ def descent_limit(op: CurvatureOperator, gradient: Tensor, update: Tensor) -> fl
     Raises:
         CurvatureError: If the update does not point downhill, or the loss curves down along it.
     """
-    slope, curvature = dot(gradient, update), dot(op @ update, update)
+    slope, curvature = op.space.dot(gradient, update), op.space.dot(op @ update, update)
     if not slope < 0:
         raise CurvatureError("the optimizer's next update does not point downhill on these batches, so it has no descent limit.")
     if not curvature > 0:
@@ -115,8 +115,9 @@ class LineSearch:
     """The loss along one direction, with everything else held still."""
 
     def __init__(self, problem: Problem, batches: Sequence[Any], update: Tensor) -> None:
-        self.problem = problem
+        self.problem = problem.bare()
         self.batches = batches
+        self._samples = sum(batch_size(batch) or 1 for batch in batches)
         self.parameters = list(problem.parameters.values())
         self.parts = unflatten(update, self.parameters)
         self.forwards = 0
@@ -132,7 +133,8 @@ class LineSearch:
         """Mean loss at ``w + lr u``; NaN counts as infinite."""
         with moved(self.problem, self.parameters, self.parts, lr, self._random):
             shares = batch_shares(self.batches)
-            loss = sum(share * float(self.problem.loss(batch)) for batch, share in zip(self.batches, shares, strict=True))
+            own = sum(share * float(self.problem.loss(batch)) for batch, share in zip(self.batches, shares, strict=True))
+        loss = self.problem.team.mean(own, self._samples)
         self.forwards += len(self.batches)
         return loss if math.isfinite(loss) else math.inf
 

@@ -10,6 +10,7 @@ class CurvatureDoubt(Enum):
 
     NOT_CONVERGED = "The sharpness did not converge, so the limit is too high: call hessian.stable_lr with more max_hvps."
     FINITE_DIFFERENCE = "The model has no second derivative, so gradients were differenced: expect two to three digits."
+    SHARDED = "The model is sharded and gradients were differenced in place of whole products: expect two to three digits."
     INACCURATE = "The differences of gradients are off by more than a tenth (kinks, batch norm, low precision): measure in float64."
     AUTOCAST = "Autocast was on; curvature was measured without it, in the precision of the weights."
     LOW_PRECISION = "The weights are in half precision, whose rounding is a few percent of a product: measure a float32 copy."

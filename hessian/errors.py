@@ -7,6 +7,7 @@ TypeError
 RuntimeError
 └── MeasurementError  a measurement could not be made; ``curve`` holds what was recorded, if anything
     ├── CurvatureError       no sharpness, or no stability limit
+    ├── PeerError            another process of the same measurement failed, or is gone
     └── NoSuggestionError    the evidence does not carry a learning rate (``lrfinder`` raises it)
 """
 
@@ -37,6 +38,10 @@ class MeasurementError(RuntimeError):
 
 class CurvatureError(MeasurementError):
     """The curvature, or the optimizer's limit, cannot be told."""
+
+
+class PeerError(MeasurementError):
+    """Another of the processes that measure together failed, or does not answer."""
 
 
 class NoSuggestionError(MeasurementError):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 
 from hessian.limits import StabilityLimit
@@ -9,6 +13,7 @@ from hessian.operators.base import CurvatureOperator
 from hessian.operators.preconditioned import PreconditionedOperator
 from hessian.preconditioner import inverse
 from hessian.problem import Problem
+from hessian.sharded import local
 from hessian.vectors import flatten, real
 
 
@@ -35,21 +40,25 @@ class OptimizerGeometry:
         for parameter in problem.parameters.values():
             index = places[id(parameter)]
             limit, ratio = limits[index], ratios[index]
-            weight = torch.full_like(real(parameter.detach()), ratio * self.numerator / limit.numerator)
+            here = local(parameter.detach())
+            weight = torch.full_like(real(here), ratio * self.numerator / limit.numerator)
             if limit.preconditioner is not None:
-                weight *= inverse(limit.preconditioner, groups[index], problem.optimizer.state[parameter], parameter.detach())
+                weight *= inverse(limit.preconditioner, groups[index], state_here(problem.optimizer.state[parameter]), here)
             scales.append(weight.sqrt())
             inners.append(torch.full_like(weight, limit.l2))
             outers.append(torch.full_like(weight, ratio * limit.decoupled * self.numerator / 2))
         self.scale, self.inner, outer = flatten(scales), flatten(inners), flatten(outers)
-        self.shift = float(outer.min())  # a common shift is added to the eigenvalue instead: the sharpness stays without it
+        self.team = problem.team
+        self.shift = self.team.lowest(
+            float(outer.min()) if len(outer) else math.inf
+        )  # a common shift is added to the eigenvalue instead: the sharpness stays without it
         self.outer = outer - self.shift
 
     def around(self, hessian: CurvatureOperator) -> CurvatureOperator:
         """``M`` around a Hessian; the Hessian itself where nothing scales or shifts it."""
-        inner = self.inner if bool(self.inner.any()) else None
-        outer = self.outer if bool(self.outer.any()) else None
-        if inner is None and outer is None and bool((self.scale == 1).all()):
+        inner = None if self.team.every(not self.inner.any()) else self.inner
+        outer = None if self.team.every(not self.outer.any()) else self.outer
+        if inner is None and outer is None and self.team.every(bool((self.scale == 1).all())):
             return hessian
         return PreconditionedOperator(hessian, self.scale, inner, outer)
 
@@ -61,3 +70,8 @@ class OptimizerGeometry:
     def formula(self) -> str:
         """The limit in words, with its numbers."""
         return f"{self.numerator:.3g} / sharpness" if self.shift == 0 else f"{self.numerator:.3g} / (sharpness + {self.shift:.2g})"
+
+
+def state_here(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The optimizer's state of a parameter; of a sharded one what lies here."""
+    return {name: local(value) for name, value in state.items()}

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from torch import Tensor
 
 from hessian.problem import Problem
+from hessian.sharded import local, reshard
 from hessian.snapshot import Layout, Restore, keep_random_state, keep_tensors
 
 
@@ -18,12 +19,14 @@ def moved(problem: Problem, parameters: Sequence[Tensor], parts: Sequence[Tensor
     Weights come back by copying: adding and subtracting would leave rounding behind. So do buffers and generators.
     """
     buffers = [buffer for module in problem.modules for buffer in module.buffers()]
+    reshard(problem.modules)  # whole parameters that a forward pass has left would not move with the shards
     restore_tensors, restore_random = keep_tensors(Layout([*parameters, *buffers])), keep_random_state()
     random()
     try:
         for parameter, part in zip(parameters, parts, strict=True):
-            parameter.data.add_(part, alpha=step)
+            local(parameter.data).add_(part, alpha=step)
         yield
     finally:
+        reshard(problem.modules)
         restore_tensors()
         restore_random()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -11,7 +12,6 @@ from torch import Tensor
 from hessian.errors import BadArgument
 from hessian.operators.hessian import HessianOperator, detached
 from hessian.results import Estimate
-from hessian.vectors import dot
 
 
 def batch_sharpness(op: HessianOperator) -> Estimate:
@@ -25,14 +25,22 @@ def batch_sharpness(op: HessianOperator) -> Estimate:
 
     Returns:
         The mean with its standard error over the batches.
+
+    Raises:
+        BadArgument: If there is one batch only, or the model is sharded.
     """
     need_batches(op)
+    if op.space.length < op.size:
+        raise BadArgument("batch_sharpness does not know sharded models; measure a copy that is not sharded.")
     op.products += 1
 
+    places = itertools.count()
+
     def along_itself(gradient: list[Tensor]) -> float | None:
-        flat = detached(gradient)
-        length = dot(flat, flat)
-        return dot(op.differentiate(gradient, flat), flat) / length if length > 0 else None
+        place = next(places)
+        flat = op.pooled_part(detached(gradient), place)
+        length = op.space.dot(flat, flat)
+        return op.space.dot(op.pooled_part(op.differentiate(gradient, flat), place), flat) / length if length > 0 else None
 
     values = [value for value, _ in op.graphs.map(along_itself) if value is not None]
     return mean_estimate(values, hvps=1)
@@ -61,8 +69,8 @@ def curvature_variance(op: HessianOperator, direction: Tensor, scale: Tensor | N
     moved = direction if scale is None else scale * direction
     products = [product if scale is None else scale * product for product in op.batch_products(moved)]
     mean = torch.stack(products).mean(dim=0)
-    spread = sum(dot(product - mean, product - mean) for product in products) / (len(products) - 1)
-    return dot(mean, direction), spread
+    spread = sum(op.space.dot(product - mean, product - mean) for product in products) / (len(products) - 1)
+    return op.space.dot(mean, direction), spread
 
 
 def noise_limit(curvature: float, variance: float, *, momentum: float = 0.0, averaged: bool = False) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -13,9 +14,11 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
 from hessian.batches import Batches, Window, tensors_in
+from hessian.distributed import bare, bucket_gradients, team_of
 from hessian.errors import BadArgument, BadType
 from hessian.groups import Together, lr_ratios
 from hessian.recipe import Autocast, Recipe, StepFn
+from hessian.sharded import whole
 from hessian.snapshot import Guard, Place, Snapshot, check_choices, seed_everything, with_gradients
 
 LossFn = Callable[[Any, Any], Tensor]
@@ -46,6 +49,7 @@ class Problem:
         loss: ``loss(batch) -> scalar tensor`` for the present weights.
         has_loss: Whether there is one, and not only a ``step_fn``.
         parameters: What the optimizer trains (every trainable parameter if there is none), by name.
+        team: The processes that train this model together.
     """
 
     def __init__(
@@ -77,7 +81,8 @@ class Problem:
         self.has_loss = not own or criterion is not None or loss_fn is not None
         self._moves_itself = own or loss_fn is not None
         self.recipe = Recipe(accumulate, autocast, scaler, clip_norm, clip_value, step_fn)
-        self.batches = Batches(data, self.device, accumulate=accumulate)
+        self.team = team_of(self.modules)
+        self.batches = Batches(data, self.device, accumulate=accumulate, team=self.team)
         self._check_optimizers(models)
         self.parameters = trained_parameters(self.modules, self.optimizer)
 
@@ -99,18 +104,27 @@ class Problem:
     def loss_in_full(self, batch: Any) -> Tensor:
         """The same in the precision of the weights; of a window, the mean over its micro-batches."""
         if not isinstance(batch, Window):
-            return self.loss_fn(self.model, batch)
-        return torch.stack([self.loss_fn(self.model, part) for part in batch]).mean()
+            return whole(self.loss_fn(self.model, batch))  # type: ignore[no-any-return]
+        return torch.stack([whole(self.loss_fn(self.model, part)) for part in batch]).mean()
 
     @property
     def model_name(self) -> str:
         """Class of the model, or of each of several."""
         models = self.model if isinstance(self.model, (list, tuple)) else [self.model]
-        return " and ".join(type(model).__name__ for model in models)
+        return " and ".join(type(bare(model)).__name__ for model in models)
 
     @property
     def _device_type(self) -> str:
         return next((parameter.device.type for module in self.modules for parameter in module.parameters()), "cpu")
+
+    def bare(self) -> Problem:
+        """The same without ``DistributedDataParallel``, whose forward passes talk to others: for what every rank does on its own."""
+        inner = bare(self.model)
+        if inner is self.model:
+            return self
+        twin = copy.copy(self)
+        twin.model = inner
+        return twin
 
     def require_optimizer(self) -> None:
         """Refuse to go on without an optimizer, where its learning rate is wanted.
@@ -129,7 +143,9 @@ class Problem:
         """
         check_choices(keep, snapshot)
         scaler = [] if self.recipe.scaler is None else [self.recipe.scaler]
-        return Guard(self.modules, self.optimizers, [self.batches.data, *more], [*keep, *scaler], snapshot, with_gradients())
+        kept = [*keep, *scaler, *bucket_gradients(self.modules)]
+        guard = Guard(self.modules, self.optimizers, [self.batches.data, *more], kept, snapshot, with_gradients())
+        return guard if self.team.alone else self.team.around(guard)
 
     def seed(self, seed: int) -> None:
         """Make what follows, data order included, a function of ``seed`` and the weights alone; inside ``preserved``."""

@@ -24,18 +24,23 @@ from hessian.noise import curvature_variance, noise_limit
 from hessian.operators.finite_difference import FiniteDifferenceOperator
 from hessian.operators.graphs import GRAPH_MEMORY, NoSecondDerivativeError
 from hessian.operators.hessian import HessianOperator
+from hessian.operators.unsharded import UnshardedHessianOperator
 from hessian.precision import autocast_devices
 from hessian.problem import LossFn, Problem
 from hessian.recipe import Autocast
 from hessian.results import EigenResult, StableLR
+from hessian.sharded import fsdp_modules, local
 from hessian.sharpest import sharpness_by_parameter
 from hessian.snapshot import Place
+from hessian.snapshot.memory import free_bytes
 from hessian.solvers.lanczos import lanczos
 from hessian.solvers.stopping import Stop
+from hessian.spaces import ShardedSpace
 from hessian.step import train_step
 
 PRE_ROLL = 16  # squared gradients averaged before Adam's P is read; fewer leave chance zeros in it that look like sharp directions
 FIRST_STEP_HVPS = 12  # the step-0 preconditioner is wildly uneven, so its sharpness is only asked for roughly
+WHOLE = 5  # times the size of the parameters: themselves, their gradient, a vector, a product and what it is summed in
 INACCURATE = 0.1  # relative error of a finite difference beyond which it is doubted
 
 Method = Literal["auto", "autograd", "finite_difference"]
@@ -190,7 +195,7 @@ def measure_along_hessian(
         gradients=steps + len(batches),
         formula=geometry.formula,
         preconditioned=geometry.limit.preconditioner is not None,
-        by_parameter=sharpness_by_parameter(operator.names, operator.parameters, top.vectors[:, 0]),
+        by_parameter=shares_of(operator, top.vectors[:, 0]),
         doubts=tuple(doubts_of(problem, operator, top, batches)),
         **circumstances(problem, settings, batches),
     )
@@ -214,7 +219,7 @@ def prepare_geometry(problem: Problem, settings: CurvatureSettings) -> tuple[Opt
 
 def first_step_limit(first: OptimizerGeometry | None, operator: Any, settings: CurvatureSettings) -> float | None:
     """The limit after one step; None where the optimizer has made several, or knows nothing yet (the variance of one gradient)."""
-    if first is None or not bool(first.scale.any()):
+    if first is None or first.team.every(not first.scale.any()):
         return None
     rough = replace(settings, max_hvps=min(settings.max_hvps, FIRST_STEP_HVPS))
     return first.max_lr(float(top_eigenvalue(first.around(operator), rough).values[0]))
@@ -227,10 +232,10 @@ def circumstances(problem: Problem, settings: CurvatureSettings, batches: Sequen
         "along": settings.along,
         "mode": "train" if problem.modules[0].training else "eval",
         "num_batches": len(batches),
-        "batch_size": batch_size(batches[0]),
+        "batch_size": problem.team.total(batch_size(batches[0])),
         "tol": settings.tol,
         "seed": settings.seed,
-        "model": type(problem.model).__name__,
+        "model": problem.model_name,
         "optimizer": describe_optimizer(problem.optimizer),
     }
 
@@ -259,7 +264,7 @@ def descent_along(problem: Problem, settings: CurvatureSettings, batches: Sequen
         gradients=1 + len(batches),
         formula="2 / (curvature along the update)",
         preconditioned=False,
-        by_parameter=sharpness_by_parameter(operator.names, operator.parameters, update),
+        by_parameter=shares_of(operator, update),
         doubts=tuple(doubts_of(problem, operator, None, batches)),
         **circumstances(problem, settings, batches),
     )
@@ -272,10 +277,38 @@ def read_batches(problem: Problem, settings: CurvatureSettings) -> list[Any]:
 
 
 def make_operator(problem: Problem, batches: Sequence[Any], settings: CurvatureSettings) -> HessianOperator | FiniteDifferenceOperator:
-    """The Hessian by the chosen method."""
+    """The Hessian by the chosen method; under ``fully_shard`` the exact one only if it fits."""
     if settings.method == "finite_difference":
         return FiniteDifferenceOperator(problem, batches)
+    if fsdp_modules(problem.modules):
+        check_unsharded(problem)
+        return UnshardedHessianOperator(problem, batches)
     return HessianOperator(problem, batches, graph_memory=settings.graph_memory)
+
+
+def check_unsharded(problem: Problem) -> None:
+    """Refuse whole parameters where they do not fit beside the shards, or are divided in a second way.
+
+    Raises:
+        NoSecondDerivativeError: On every rank, if it is so on one.
+    """
+    parameters = list(problem.parameters.values())
+    free = free_bytes(local(parameters[0]).device)
+    needed = WHOLE * sum(parameter.numel() * parameter.element_size() for parameter in parameters)
+    if not problem.team.every(problem.team.replicas == 1 and (free is None or needed <= free)):
+        raise NoSecondDerivativeError(
+            "the model is sharded, and its whole parameters do not fit into memory or are divided by tensor parallelism too; "
+            "pass method='finite_difference'."
+        )
+
+
+def shares_of(operator: HessianOperator | FiniteDifferenceOperator, direction: Tensor) -> dict[str, float]:
+    """How much of a direction lies in every parameter, largest first."""
+    if not isinstance(operator.space, ShardedSpace):
+        return sharpness_by_parameter(operator.own_names, operator.parameters, direction)
+    squares = dict(zip(operator.own_names, operator.space.squares(direction), strict=True))
+    total = sum(squares.values()) or 1.0
+    return dict(sorted(((name, square / total) for name, square in squares.items()), key=lambda item: -item[1]))
 
 
 def top_eigenvalue(operator: Any, settings: CurvatureSettings) -> EigenResult:
@@ -315,14 +348,14 @@ def doubts_of(problem: Problem, operator: Any, top: EigenResult | None, batches:
     if top is not None and not top.converged:
         doubts.append(CurvatureDoubt.NOT_CONVERGED)
     if isinstance(operator, FiniteDifferenceOperator):
-        doubts.append(CurvatureDoubt.FINITE_DIFFERENCE)
+        doubts.append(CurvatureDoubt.SHARDED if operator.reduced else CurvatureDoubt.FINITE_DIFFERENCE)
         if operator.relative_error(operator.start_hint() if top is None else top.vectors[:, 0]) > INACCURATE:
             doubts.append(CurvatureDoubt.INACCURATE)
-    elif operator.graphs.recomputed:
+    elif operator.graphs.keep and not problem.team.every(not operator.graphs.recomputed):
         doubts.append(CurvatureDoubt.RECOMPUTED)
     if autocast_devices() or problem.recipe.autocast is not None:
         doubts.append(CurvatureDoubt.AUTOCAST)
-    if operator.like.dtype in (torch.float16, torch.bfloat16):
+    if operator.computed in (torch.float16, torch.bfloat16):
         doubts.append(CurvatureDoubt.LOW_PRECISION)
     if len(batches) == 1:
         doubts.append(CurvatureDoubt.NO_NOISE)

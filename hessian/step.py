@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hessian.batches import Window
+from hessian.batches import Window, batch_size
 from hessian.errors import BadArgument, BadType
 from hessian.groups import set_lr
 from hessian.problem import Problem
@@ -18,12 +18,12 @@ RETRIES = 40  # a scale of 2**16 that is halved at every overflow is below 2**-2
 
 
 def train_step(problem: Problem, batch: Any) -> float:
-    """Forward, backward, step; returns the loss before the step. A loss that is not finite moves nothing.
+    """Forward, backward, step; returns the loss before the step, of all ranks. A loss that is not finite moves nothing.
 
     A step that a ``GradScaler`` skips, because the gradient overflowed, is made again with the lower scale; NaN if that never ends.
     """
     if problem.recipe.step_fn is not None:
-        return one_number(problem.recipe.step_fn(batch), "step_fn returned")
+        return problem.team.mean(one_number(problem.recipe.step_fn(batch), "step_fn returned"), batch_size(batch))
     for _ in range(RETRIES):
         problem.optimizer.zero_grad()
         loss = backward(problem, batch)
@@ -38,7 +38,7 @@ def backward(problem: Problem, batch: Any) -> float:
     scaler = problem.recipe.scaler
     for part in window:
         loss = problem.loss(part)
-        total += float(loss.item()) / len(window)
+        total += problem.team.mean(float(loss.item()), batch_size(part)) / len(window)
         if not math.isfinite(total):
             break
         share = loss / window.share if window.share > 1 else loss
@@ -59,7 +59,7 @@ def update(problem: Problem) -> bool:
     recipe.scaler.step(optimizer)
     scale = recipe.scaler.get_scale()
     recipe.scaler.update()
-    return bool(recipe.scaler.get_scale() >= scale)  # it falls only after a step that was skipped
+    return problem.team.every(recipe.scaler.get_scale() >= scale)  # it falls only after a step that was skipped
 
 
 def clip(problem: Problem) -> None:
@@ -79,7 +79,7 @@ def evaluate(problem: Problem, batch: Any) -> float:
     if not problem.has_loss:
         return step_at_rest(problem, batch)
     with torch.no_grad():
-        return float(problem.loss(batch))
+        return problem.team.mean(float(problem.loss(batch)), batch_size(batch))
 
 
 def step_at_rest(problem: Problem, batch: Any) -> float:

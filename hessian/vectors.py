@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hessian.sharded import local
+
 
 def real(tensor: Tensor) -> Tensor:
     """The tensor as coordinates see it: a complex one as pairs of real and imaginary part, in which its loss and gradient are real."""
@@ -26,12 +28,16 @@ def coordinates(tensor: Tensor) -> int:
 
 
 def flatten(tensors: Iterable[Tensor]) -> Tensor:
-    """The tensors, in order, as one 1-D real tensor (a copy)."""
-    return torch.cat([real(dense(tensor)).reshape(-1) for tensor in tensors])
+    """The tensors, in order, as one 1-D real tensor (a copy); of sharded ones what lies here."""
+    return torch.cat([real(dense(local(tensor))).reshape(-1) for tensor in tensors])
 
 
 def unflatten(vector: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
-    """The parts of ``vector`` in the shapes of ``like``, in the dtype of each: views where they need no other dtype."""
+    """The parts of ``vector`` in the shapes of ``like``, in the dtype of each: views where they need no other dtype.
+
+    Of sharded tensors what lies here.
+    """
+    like = [local(tensor) for tensor in like]
     parts = vector.split_with_sizes([coordinates(tensor) for tensor in like])
     return [shaped(part, tensor) for part, tensor in zip(parts, like, strict=True)]
 
@@ -63,3 +69,32 @@ def random_unit(size: int, like: Tensor, seed: int) -> Tensor:
 def probe_seed(seed: int, index: int) -> int:
     """Seed of one of several probes, so that runs with neighbouring seeds share none."""
     return int(np.random.SeedSequence((seed, index)).generate_state(1)[0])
+
+
+class Space:
+    """Flat vectors of ``size`` numbers, of which this process has all, and how they are measured.
+
+    Attributes:
+        size: The dimension.
+        length: How many numbers of a vector lie here.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.length = size
+
+    def dot(self, a: Tensor, b: Tensor) -> float:
+        """Inner product."""
+        return dot(a, b)
+
+    def norm(self, a: Tensor) -> float:
+        """Euclidean norm."""
+        return math.sqrt(self.dot(a, a))
+
+    def project(self, rows: Tensor, vector: Tensor) -> Tensor:
+        """Inner products of a vector with every row."""
+        return rows @ vector
+
+    def random_unit(self, like: Tensor, seed: int) -> Tensor:
+        """A direction uniform on the sphere."""
+        return random_unit(self.size, like, seed)

@@ -174,6 +174,15 @@ def plot(files: tuple[str, ...], outputs: tuple[str, ...]) -> None:
         click.echo(f"wrote {path}", err=True)
 
 
+def is_main() -> bool:
+    """Whether this process speaks; torch is loaded only where there may be others."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ and "torch" not in sys.modules:
+        return True
+    from hessian.distributed import is_main
+
+    return is_main()
+
+
 def number_or_name(budget: str) -> str | int:
     """A budget as ``find_lr`` takes it."""
     try:
@@ -202,7 +211,9 @@ def measure(name: str, factory: Callable[..., Any], pairs: tuple[str, ...], opti
 
 
 def show(result: Any, quiet: bool, outputs: tuple[str, ...], number: Callable[[], float] | None = None) -> None:
-    """Print the result, or its number, and write it; each also if the other fails."""
+    """Print the result, or its number, and write it; each also if the other fails. Of several processes only the first does."""
+    if not is_main():
+        return
     text = f"{(number or result.__float__)():.6g}" if quiet else str(result)
     try:
         click.echo(text)
@@ -242,7 +253,8 @@ def run(arguments: list[str]) -> int:
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except click.ClickException as error:
-        error.show()
+        if is_main():
+            error.show()
         return error.exit_code
     except BaseException as error:
         rescue(error, wanted)
@@ -250,15 +262,15 @@ def run(arguments: list[str]) -> int:
 
 
 def explain(error: BaseException) -> int:
-    """Say on stderr what went wrong, and return the exit code. Only errors of the user's own code show a traceback."""
+    """Say on stderr what went wrong, and return the exit code. Only errors of the user's own code show a traceback, on whatever rank."""
     if isinstance(error, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
+        complain("interrupted")
         return INTERRUPTED
     if isinstance(error, (BadArgument, BadType, MeasurementError)):
-        click.echo(f"Error: {error}", err=True)
+        complain(f"Error: {error}")
         return NO_RESULT if isinstance(error, MeasurementError) else USAGE
     if isinstance(error, OSError) and not users_frames(error):
-        click.echo(f"Error: {error}", err=True)
+        complain(f"Error: {error}")
         drop_unwritten(sys.stdout)
         return USAGE
     if frameless_in(error.__traceback__) and not users_frames(error):
@@ -267,6 +279,12 @@ def explain(error: BaseException) -> int:
         return USER_ERROR
     traceback.print_exception(error.with_traceback(from_user_code(error)))
     return USER_ERROR
+
+
+def complain(text: str) -> None:
+    """One line on stderr, from the first of several processes."""
+    if is_main():
+        click.echo(text, err=True)
 
 
 def from_user_code(error: BaseException) -> TracebackType | None:
@@ -298,7 +316,7 @@ def rescue(error: BaseException, wanted: list[str]) -> None:
     if curve is None or not isinstance(curve, lrfinder.LRCurve) or not len(curve.lrs):  # not loaded where there can be none
         return
     try:
-        write(curve, wanted)
+        write(curve, wanted if is_main() else [])
     except click.exceptions.Exit:
         pass  # said already
     except (Exception, KeyboardInterrupt) as failure:

@@ -125,7 +125,7 @@ def find_lr(
         step_fn=step_fn,
     )
     problem.require_optimizer()
-    held_out = None if val_data is None else Batches(val_data, problem.device, name="val_data")
+    held_out = None if val_data is None else Batches(val_data, problem.device, name="val_data", team=problem.team)
     check_schedule(schedule)
     planned_steps(total_steps, None, None)
     spend = split_budget(budget).held_to(total_steps)

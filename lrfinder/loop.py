@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from hessian.batches import Batches, batch_size
 from hessian.describe import describe_optimizer
+from hessian.distributed import team_of
 from hessian.problem import check_training, listed
 from hessian.snapshot import Doorkeeper, Guard, Place, check_choices, seed_everything, with_gradients
 from hessian.step import one_number
@@ -86,6 +87,8 @@ class LRSweep(AbstractContextManager["LRSweep"]):
         }
         # Not a Guard, which would hold the copy for ever.
         self._preserved = partial(Guard, models, optimizers, [], keep, snapshot, with_gradients())
+        self._team = team_of(models)
+        self._weight: int | None = None
         self._place: Place = snapshot
         self._recorded = Recorded()
         self._stack = ExitStack()
@@ -98,7 +101,8 @@ class LRSweep(AbstractContextManager["LRSweep"]):
         try:
             self._state = "entered"
             self._door.begin()
-            self._stack.enter_context(self._preserved())
+            guard = self._preserved()
+            self._stack.enter_context(guard if self._team.alone else self._team.around(guard))
             self._door.deliver()
         except BaseException:
             self._leave()
@@ -119,8 +123,8 @@ class LRSweep(AbstractContextManager["LRSweep"]):
         self._check_inside("sweep(...)")
         if self._state == "begun":
             raise RuntimeError("sweep(...) was called twice; one LRSweep is one loop: make a new one for another sweep.")
-        batches = None if data is None else Batches(data)
-        self._about["samples"] = None if batches is None else batches.samples
+        batches = None if data is None else Batches(data, team=self._team)
+        self._about["samples"] = None if batches is None else self._team.total(batches.samples)
         self._begin([] if batches is None else [batches.data])
         loop = self._steps.over(repeat(None) if batches is None else map(self._measured, batches), self._progress)
         self._stack.callback(loop.close)  # type: ignore[attr-defined]
@@ -136,8 +140,9 @@ class LRSweep(AbstractContextManager["LRSweep"]):
 
     def _measured(self, batch: Any) -> Any:
         """The batch; how large the first one is, is noted."""
+        self._weight = batch_size(batch)
         if "batch_size" not in self._about:
-            self._about["batch_size"] = batch_size(batch)
+            self._about["batch_size"] = self._team.total(self._weight)
         return batch
 
     def report(self, loss: float | Tensor, *, skipped: bool = False) -> None:
@@ -157,8 +162,8 @@ class LRSweep(AbstractContextManager["LRSweep"]):
             done = len(self._steps.losses)
             when = f"again after the loss of step {done} was reported" if done else "before the first batch"
             raise RuntimeError(f"report(loss) was called {when}; call it once for every batch, inside the loop over sweep(...).")
-        number = one_number(loss, "report got")
-        if skipped and math.isfinite(number):
+        number = self._team.mean(one_number(loss, "report got"), self._weight)
+        if not self._team.every(not skipped) and math.isfinite(number):
             self._steps.skip()
         else:
             self._steps.report(number)
@@ -181,14 +186,14 @@ class LRSweep(AbstractContextManager["LRSweep"]):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         try:
             with self._recorded.carried():
-                self._leave()
+                self._leave(kind, error, trace)
         finally:
             if error is not None:
                 self._recorded.attach(error)
 
-    def _leave(self) -> None:
+    def _leave(self, *raised: Any) -> None:
         self._state = "left"
         try:
-            self._stack.close()
+            self._stack.__exit__(*(raised or (None, None, None)))  # other ranks are told what was raised here
         finally:
             self._door.end()

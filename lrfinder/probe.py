@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import islice
 from statistics import median
 
+from hessian.distributed import Team
 from hessian.groups import lr_ratios, set_lr
 from hessian.problem import Problem
 from hessian.snapshot import Snapshot
@@ -32,7 +34,7 @@ class Prober:
     def __init__(self, problem: Problem, snapshot: Snapshot, aside: SetAside, seed: int, progress: Progress, spent: Spent) -> None:
         self.problem = problem
         self.snapshot = snapshot
-        self.aside = aside
+        self.aside = of_all(aside, problem.team)
         self.seed = seed
         self.progress = progress
         self.spent = spent
@@ -64,7 +66,13 @@ class Prober:
     def summary(self, runs: Sequence[ProbeRun]) -> Probes:
         """The trainings with their circumstances."""
         aside = self.aside
-        return Probes(before=self.before, scored_on=aside.scored_on, scored=aside.samples, share=aside.share, runs=tuple(runs))
+        return Probes(
+            before=self.before,
+            scored_on=aside.scored_on,
+            scored=self.problem.team.total(aside.samples),
+            share=aside.share,
+            runs=tuple(runs),
+        )
 
     def train(self, lr: float, steps: int, schedule: str | None = None) -> float:
         """The score after ``steps`` steps at peak LR ``lr``; infinite where the training blew up."""
@@ -85,6 +93,15 @@ class Prober:
         """Mean loss on the scored batches, with the same random numbers each time."""
         self.spent.looked(self.problem.has_loss, len(self.aside.scored))
         return mean_loss(self.problem, self.aside.scored, self.seed)
+
+
+def of_all(aside: SetAside, team: Team) -> SetAside:
+    """What every rank has: as many batches to score on as the one with the fewest, and the mean share."""
+    if team.alone:
+        return aside
+    share = team.mean(math.nan if aside.share is None else aside.share, 1)
+    scored = aside.scored[: team.least(len(aside.scored))]
+    return replace(aside, scored=scored, share=share if math.isfinite(share) else None)
 
 
 def blown_up(losses: Sequence[float]) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from hessian.batches import Batches, micro_batches
+from hessian.batches import Batches, batch_size, micro_batches
 from hessian.errors import BadArgument
 from hessian.problem import Problem
 from hessian.snapshot import keep_random_state, seed_everything
@@ -74,7 +74,7 @@ class Scores:
         with undisturbed(self.problem, self.seed), torch.no_grad(), self.problem.precision():
             for part, share in zip(*micro_batches(batches), strict=True):
                 total += share * one_number(self.metric.function(self.problem.model, part), "metric returned", "metric")
-        return total
+        return self.problem.team.mean(total, sum(batch_size(batch) or 1 for batch in batches))
 
     @property
     def circumstances(self) -> dict[str, Any]:
@@ -95,12 +95,14 @@ def held_out(problem: Problem, val_data: Any) -> Batches | None:
         return None
     if not problem.has_loss:
         raise BadArgument("val_data cannot be scored by step_fn, which trains on what it gets; pass criterion or loss_fn beside it.")
-    return Batches(val_data, problem.device, name="val_data")
+    return Batches(val_data, problem.device, name="val_data", team=problem.team)
 
 
 def scores_of(problem: Problem, val_data: Batches | None, metric: Metric | None, seed: int) -> Scores:
     """The first few batches of ``val_data``, read once; inside ``preserved``."""
     scored = None if val_data is None else set_aside(problem.batches, val_data, seed).scored
+    if scored is not None:
+        scored = scored[: problem.team.least(len(scored))]  # every rank makes as many forward passes
     return Scores(problem, seed, scored, metric)
 
 

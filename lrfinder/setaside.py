@@ -75,14 +75,16 @@ def by_sample(loader: DataLoader[Any], batches: Batches, seed: int) -> SetAside 
     """A random share of the data set's samples; None if there are too few, or the sampler gives something else than their numbers."""
     known = drawn_from(loader)
     size, chunk = len(known), max(loader.batch_size or 1, ENOUGH // MOST_BATCHES)
-    held = np.random.default_rng(seed).permutation(known)[: min(round(SHARE * size), MOST_BATCHES * chunk)].tolist()
+    ranks, rank = int(getattr(loader.sampler, "num_replicas", 1)), int(getattr(loader.sampler, "rank", 0))  # of a DistributedSampler
+    held = np.random.default_rng(seed).permutation(known)[: min(round(SHARE * size), ranks * MOST_BATCHES * chunk)].tolist()
     if not held or not gives_numbers(loader):
         return None
     training = rebuilt(loader, Without(loader, set(held), size))
-    parts = [held[i : i + chunk] for i in range(0, len(held), chunk)]
+    own = held[rank::ranks]  # no rank trains on any of them, and each scores its share
+    parts = [own[i : i + chunk] for i in range(0, len(own), chunk)]
     whole = [part for part in parts if len(part) == chunk] or parts  # some losses depend on the size of the batch
     if loader.batch_sampler is None:
-        whole = [[index] for index in held[:MOST_BATCHES]]
+        whole = [[index] for index in own[:MOST_BATCHES]]
     scored = [collated(loader, part) for part in whole]
     return SetAside([move(batch, batches.device) for batch in scored], batches.over(training), "data", len(held) / size)
 

@@ -141,12 +141,13 @@ def sweep(
     """The sweep itself, inside ``preserved``: the weights move here. ``baseline``: what the same batches cost at the initial weights."""
     steps = Steps([problem.optimizer], settings, baseline)
     scores = Scores(problem, settings.seed) if scores is None else scores
+    size, samples = problem.team.total(batch_size(first_batch)), problem.team.total(problem.batches.samples)
     try:
         run(problem, steps, progress, scores)
     finally:
         curve = steps.curve(
-            batch_size=batch_size(first_batch),
-            samples=problem.batches.samples,
+            batch_size=size,
+            samples=samples,
             model=problem.model_name,
             optimizer=" and ".join(map(describe_optimizer, problem.optimizers)),
             recipe=str(problem.recipe),

@@ -100,9 +100,11 @@ def only_adapters_import_adapters(module: str, tree: ast.Module) -> Iterator[str
         yield from (name for name in imports(tree) if is_import_of("lrfinder.integrations", name))
 
 
-def nobody_knows_other_processes(module: str, tree: ast.Module) -> Iterator[str]:
-    yield from (name for name in imports(tree) if is_import_of("torch.distributed", name) or is_import_of("torch.multiprocessing", name))
-    yield from (dotted(node) for node in ast.walk(tree) if dotted(node) == "torch.distributed")
+def only_three_modules_know_other_processes(module: str, tree: ast.Module) -> Iterator[str]:
+    yield from (name for name in imports(tree) if is_import_of("torch.multiprocessing", name))
+    if module not in ("hessian.distributed", "hessian.sharded", "hessian.wire"):
+        yield from (name for name in imports(tree) if is_import_of("torch.distributed", name))
+        yield from (dotted(node) for node in ast.walk(tree) if dotted(node) == "torch.distributed")
 
 
 def numbers_need_no_torch(module: str, tree: ast.Module) -> Iterator[str]:
@@ -126,7 +128,7 @@ CHECKS: dict[str, Check] = {
         only_progress_imports_tqdm,
         only_its_adapter_imports_a_framework,
         only_adapters_import_adapters,
-        nobody_knows_other_processes,
+        only_three_modules_know_other_processes,
         numbers_need_no_torch,
         nothing_runs_what_it_reads,
     )
@@ -149,14 +151,15 @@ SPOILED = [
     ("only_its_adapter_imports_a_framework", "lrfinder.integrations.transformers", "from accelerate import Accelerator"),
     ("only_its_adapter_imports_a_framework", "lrfinder.integrations.accelerate", "def f():\n    import lightning.pytorch as pl"),
     ("only_adapters_import_adapters", "lrfinder.find", "def f():\n    from lrfinder.integrations import transformers"),
-    ("nobody_knows_other_processes", "hessian.problem", "import torch.distributed as dist"),
-    ("nobody_knows_other_processes", "hessian.problem", "from torch import distributed"),
-    ("nobody_knows_other_processes", "lrfinder.find", "import torch\ntorch.distributed.all_reduce(x)"),
     ("only_its_adapter_imports_a_framework", "lrfinder.find", "import lightning.pytorch as pl"),
     ("only_its_adapter_imports_a_framework", "lrfinder.integrations.ignite", "def f():\n    from lightning.pytorch import Trainer"),
     ("only_its_adapter_imports_a_framework", "lrfinder.integrations.lightning", "from ignite.engine import Engine"),
     ("only_adapters_import_adapters", "lrfinder", "from lrfinder.integrations import needs"),
     ("only_adapters_import_adapters", "lrfinder.find", "def f():\n    import lrfinder.integrations.lightning"),
+    ("only_three_modules_know_other_processes", "hessian.problem", "import torch.distributed as dist"),
+    ("only_three_modules_know_other_processes", "hessian.problem", "from torch import distributed"),
+    ("only_three_modules_know_other_processes", "lrfinder.find", "import torch\ntorch.distributed.all_reduce(x)"),
+    ("only_three_modules_know_other_processes", "hessian.distributed", "import torch.multiprocessing"),
     ("numbers_need_no_torch", "lrfinder.rules", "import torch"),
     ("numbers_need_no_torch", "lrfinder.softmin", "import torch"),
     ("numbers_need_no_torch", "lrfinder.budget", "def f():\n    from torch import Tensor"),

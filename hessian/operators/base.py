@@ -11,6 +11,7 @@ from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
 
 from hessian.errors import CurvatureError
+from hessian.vectors import Space
 
 
 class CurvatureOperator(ABC):
@@ -19,11 +20,13 @@ class CurvatureOperator(ABC):
     Attributes:
         size: ``n``.
         like: A tensor with the dtype and device that vectors have.
+        space: Of its vectors; of a sharded model each process has a part of them, of ``space.length`` numbers.
         products: How many products were made.
     """
 
-    def __init__(self, size: int, like: Tensor) -> None:
+    def __init__(self, size: int, like: Tensor, space: Space | None = None) -> None:
         self.size = size
+        self.space = space or Space(size)
         self.like = like
         self.products = 0
 
@@ -42,7 +45,7 @@ class CurvatureOperator(ABC):
 
     def __matmul__(self, other: Tensor) -> Tensor:
         """``op @ v`` for ``v`` of shape ``(n,)``, or ``op @ V`` for ``V`` of shape ``(n, k)``."""
-        if other.ndim not in (1, 2) or other.shape[0] != self.size:
+        if other.ndim not in (1, 2) or other.shape[0] != self.space.length:
             raise ValueError(f"cannot multiply an operator of shape {self.shape} with a tensor of shape {tuple(other.shape)}.")
         if other.ndim == 2:
             columns = [self @ column for column in other.unbind(1)]

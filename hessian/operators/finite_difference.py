@@ -13,8 +13,9 @@ from hessian.moved import moved
 from hessian.operators.loss import LossOperator
 from hessian.precision import full_precision
 from hessian.problem import Problem
+from hessian.sharded import divided, fsdp_modules, gradients_aside
 from hessian.snapshot import keep_random_state
-from hessian.vectors import flatten, norm, unflatten
+from hessian.vectors import flatten, unflatten
 
 
 class FiniteDifferenceOperator(LossOperator):
@@ -37,6 +38,7 @@ class FiniteDifferenceOperator(LossOperator):
         super().__init__(problem, batches, parameters)
         self.batches, self.shares = micro_batches(batches)
         self._random = keep_random_state()
+        self.reduced = bool(fsdp_modules(self.problem.modules))
 
     def _product(self, vector: Tensor) -> Tensor:
         return self.difference(vector, self.step(vector))
@@ -44,8 +46,8 @@ class FiniteDifferenceOperator(LossOperator):
     def step(self, vector: Tensor) -> float:
         """``r`` for a vector."""
         epsilon = float(torch.finfo(self.like.dtype).eps)
-        length = norm(vector)
-        weights = norm(flatten(parameter.detach() for parameter in self.parameters))
+        length = self.space.norm(vector)
+        weights = self.space.norm(flatten(parameter.detach() for parameter in self.parameters))
         return epsilon ** (1 / 3) * (1 + weights) / length if length > 0 else 1.0
 
     def difference(self, vector: Tensor, step: float) -> Tensor:
@@ -57,18 +59,26 @@ class FiniteDifferenceOperator(LossOperator):
         """Estimated relative error of one product: doubling the step multiplies the truncation error by four. Two products."""
         step = self.step(vector)
         once, twice = self.difference(vector, step), self.difference(vector, 2 * step)
-        return norm(twice - once) / 3 / max(norm(once), 1e-30)
+        return self.space.norm(twice - once) / 3 / max(self.space.norm(once), 1e-30)
 
     def gradient(self, parts: Sequence[Tensor] = (), step: float = 0.0) -> Tensor:
         """Mean gradient over the batches, flat, at the weights moved by ``step`` along ``parts``; always the same random numbers."""
-        total = torch.zeros(self.size, dtype=self.like.dtype, device=self.like.device)
+        total = self.like.new_zeros(self.space.length)
         parameters = self.parameters if parts else []
         with moved(self.problem, parameters, parts, step, self._random), full_precision(), torch.enable_grad():
             for batch, share in zip(self.batches, self.shares, strict=True):
                 loss = self.problem.loss_in_full(batch)
-                entries = torch.autograd.grad(loss, self.parameters, allow_unused=True, materialize_grads=True)
-                total += share * flatten(entries)
-        return total
+                total += share * flatten(self.derivatives(loss))
+        return total if self.reduced else self.pooled(total)
+
+    def derivatives(self, loss: Tensor) -> Sequence[Tensor]:
+        """Gradient of one batch's loss; under ``fully_shard`` that of all ranks, which only a backward pass gives."""
+        if not self.reduced:
+            found = torch.autograd.grad(loss, self.parameters, allow_unused=True, materialize_grads=True)
+            return list(map(divided, found, self.parameters))
+        with gradients_aside(self.problem.modules):
+            torch.autograd.backward(loss * (self.share * self.problem.team.readers))  # FSDP2 takes the mean over the ranks
+            return [torch.zeros_like(each) if each.grad is None else each.grad for each in self.parameters]
 
     def start_hint(self) -> Tensor:
         return self.gradient()

@@ -13,8 +13,9 @@ from torch.nn import functional as F
 
 from hessian.errors import BadArgument
 from hessian.operators.graphs import GRAPH_MEMORY, BatchGraphs, check_graph, derivative
-from hessian.operators.loss import LossOperator
+from hessian.operators.loss import LossOperator, refuse_shards
 from hessian.problem import PairLoss, Problem
+from hessian.sharded import is_sharded
 from hessian.vectors import dense, flatten, unflatten
 
 OutputHessian = Callable[[Tensor], Tensor]
@@ -43,11 +44,15 @@ class GGNOperator(LossOperator):
     ) -> None:
         if not isinstance(problem.loss_fn, PairLoss):
             raise BadArgument("GGNOperator needs criterion(model(x), y) to split the model from its loss; pass criterion, not loss_fn.")
+        refuse_shards(problem, "GGNOperator")
+        if any(map(is_sharded, problem.parameters.values())):
+            raise BadArgument("GGNOperator does not know tensor parallelism; use HessianOperator.")
         super().__init__(problem, batches, parameters)
-        self.graphs = BatchGraphs(problem, batches, partial(linearize, problem, self.parameters, problem.loss_fn), graph_memory)
+        build = partial(linearize, self.problem, self.parameters, problem.loss_fn)
+        self.graphs = BatchGraphs(self.problem, batches, build, graph_memory)
 
     def _product(self, vector: Tensor) -> Tensor:
-        return self.graphs.mean(lambda linear: self._pull(linear, linear.hessian(self._push(linear, vector))))
+        return self.pooled(self.graphs.mean(lambda linear: self._pull(linear, linear.hessian(self._push(linear, vector)))))
 
     def _push(self, linear: Linearization, vector: Tensor) -> Tensor:
         """``J v``."""

@@ -17,6 +17,7 @@ from hessian.batches import micro_batches
 from hessian.errors import CurvatureError
 from hessian.precision import full_precision
 from hessian.problem import Problem
+from hessian.sharded import local
 from hessian.snapshot import keep_random_state
 
 GRAPH_MEMORY = 2**30  # bytes of graphs kept by default: four batches of most small models, one of a large one
@@ -39,12 +40,14 @@ class BatchGraphs:
         batches: The batches.
         build: ``build(batch)`` makes the graph.
         memory: Bytes of graphs to keep; the first is always kept.
+        keep: Whether any is kept.
     """
 
     problem: Problem
     batches: Sequence[Any]
     build: Callable[[Any], Graph]
     memory: int = GRAPH_MEMORY
+    keep: bool = True
 
     def __post_init__(self) -> None:
         self.batches, self.shares = micro_batches(self.batches)
@@ -54,7 +57,7 @@ class BatchGraphs:
         used, largest = 0, 0
         for batch in self.batches:
             self._random.append(keep_random_state())
-            fits = not self.kept or used + largest <= self.memory
+            fits = self.keep and (not self.kept or used + largest <= self.memory)
             graph, size = self._make(batch, count=len(self.batches) > 1 and fits) if fits else (None, 0)
             used, largest = used + size, max(largest, size)
             self.kept.append(graph)
@@ -117,7 +120,7 @@ def counting_saved_bytes() -> Iterator[dict[int, int]]:
 
     def pack(tensor: Tensor) -> Tensor:
         if tensor.layout is torch.strided:  # a sparse gradient holds as much as a batch has rows, which is next to nothing
-            storage = tensor.untyped_storage()
+            storage = local(tensor).untyped_storage()
             sizes[storage.data_ptr()] = storage.nbytes()
         return tensor.detach()  # the tensor itself would keep its own graph alive for ever
 

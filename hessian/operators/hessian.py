@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hessian.batches import batch_size
 from hessian.operators.graphs import GRAPH_MEMORY, BatchGraphs, check_graph, derivative
-from hessian.operators.loss import LossOperator
+from hessian.operators.loss import LossOperator, refuse_shards
 from hessian.problem import Problem
+from hessian.sharded import divided, placed
 from hessian.vectors import dense, flatten, unflatten
 
 
@@ -30,7 +32,7 @@ class HessianOperator(LossOperator):
 
     Raises:
         CurvatureError: If an operation in the model has no second derivative.
-        BadArgument: If a name is unknown, or there is no batch.
+        BadArgument: If a name is unknown, there is no batch, or the model is under ``fully_shard``.
 
     Example:
         >>> import torch
@@ -44,24 +46,31 @@ class HessianOperator(LossOperator):
     def __init__(
         self, problem: Problem, batches: Sequence[Any], *, parameters: Iterable[str] | None = None, graph_memory: int = GRAPH_MEMORY
     ) -> None:
+        refuse_shards(problem, "HessianOperator")
         super().__init__(problem, batches, parameters)
-        self.graphs = BatchGraphs(problem, batches, partial(gradient_graph, problem, self.parameters), graph_memory)
+        self.graphs = BatchGraphs(self.problem, batches, partial(gradient_graph, self.problem, self.parameters), graph_memory)
 
     def _product(self, vector: Tensor) -> Tensor:
-        return self.graphs.mean(partial(self.differentiate, vector=vector))
+        return self.pooled(self.graphs.mean(partial(self.differentiate, vector=vector)))
 
     def batch_products(self, vector: Tensor) -> list[Tensor]:
         """``H_B v`` of every single batch: how the batches disagree. Counts as one product."""
         self.products += 1
-        return [product for product, _ in self.graphs.map(partial(self.differentiate, vector=vector))]
+        products = self.graphs.map(partial(self.differentiate, vector=vector))
+        return [self.pooled_part(product, index) for index, (product, _) in enumerate(products)]
+
+    def pooled_part(self, product: Tensor, index: int) -> Tensor:
+        """What all ranks have for one of their micro-batches, from what this one has."""
+        return self.pooled(product, self.problem.team.share(batch_size(self.graphs.batches[index]) or 1))
 
     def differentiate(self, gradient: list[Tensor], vector: Tensor) -> Tensor:
         """Derivative of ``<gradient, vector>``."""
-        return flatten(derivative(gradient, self.parameters, unflatten(vector, self.parameters)))
+        directions = map(placed, unflatten(vector, self.parameters), self.parameters)
+        return flatten(map(divided, derivative(gradient, self.parameters, list(directions)), self.parameters))
 
     def start_hint(self) -> Tensor:
         """The gradient: early in training it leans towards the sharp directions."""
-        return self.graphs.mean(detached)
+        return self.pooled(self.graphs.mean(detached))
 
 
 def gradient_graph(problem: Problem, parameters: list[nn.Parameter], batch: Any) -> list[Tensor]:
@@ -71,7 +80,7 @@ def gradient_graph(problem: Problem, parameters: list[nn.Parameter], batch: Any)
         seed = torch.ones_like(loss, requires_grad=True)  # without it a custom function next to the loss leaves no node to be checked
         gradient = torch.autograd.grad(loss, parameters, seed, create_graph=True, allow_unused=True, materialize_grads=True)
     check_graph(gradient)
-    return [dense(entry) for entry in gradient]
+    return [divided(dense(entry), parameter) for entry, parameter in zip(gradient, parameters, strict=True)]
 
 
 def detached(gradient: list[Tensor]) -> Tensor:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
+from hessian.batches import batch_size
 from hessian.errors import BadArgument
 from hessian.operators.base import CurvatureOperator
 from hessian.problem import Problem
-from hessian.vectors import coordinates, real
+from hessian.sharded import fsdp_modules, local
+from hessian.vectors import real
 
 
 class LossOperator(CurvatureOperator):
@@ -27,6 +29,7 @@ class LossOperator(CurvatureOperator):
     Attributes:
         names: Of the coordinates' parameters.
         parameters: The parameters themselves.
+        computed: The dtype that products are computed in.
     """
 
     def __init__(self, problem: Problem, batches: Sequence[Any], parameters: Iterable[str] | None) -> None:
@@ -35,8 +38,32 @@ class LossOperator(CurvatureOperator):
             raise BadArgument("batches is empty; pass at least one batch to take the curvature on.")
         self.names = list(named)
         self.parameters = list(named.values())
-        super().__init__(sum(map(coordinates, self.parameters)), real(self.parameters[0].detach()))
-        self.problem = problem
+        space = problem.team.space(self.parameters)
+        super().__init__(space.size, real(local(self.parameters[0].detach())), space)
+        self.computed = self.like.dtype
+        self.problem = problem.bare()
+        self.share = problem.team.share(sum(batch_size(batch) or 1 for batch in batches))
+
+    @property
+    def own_names(self) -> list[str]:
+        """The same as the model itself has them, whatever it is wrapped in."""
+        modules = self.problem.modules if isinstance(self.problem.model, (list, tuple)) else [self.problem.model, *self.problem.modules]
+        own = {id(parameter): name for module in reversed(modules) for name, parameter in module.named_parameters()}
+        return [own.get(id(parameter), name) for parameter, name in zip(self.parameters, self.names, strict=True)]
+
+    def pooled(self, mean: Tensor, share: float | None = None) -> Tensor:
+        """The mean over the samples of all ranks, from that over this rank's and its share of them."""
+        team = self.problem.team
+        return mean if team.alone else team.sum_(mean * (self.share if share is None else share))
+
+
+def refuse_shards(problem: Problem, name: str) -> None:
+    """Refuse a model under ``fully_shard``, whose shards autograd takes for unused: every product would be zero, without a word."""
+    if fsdp_modules(problem.modules):
+        raise BadArgument(
+            f"the model is under fully_shard, whose shards {name} cannot differentiate twice; use "
+            "hessian.operators.unsharded.UnshardedHessianOperator, FiniteDifferenceOperator, or hessian.stable_lr, which chooses."
+        )
 
 
 def choose_parameters(problem: Problem, names: Iterable[str] | None) -> dict[str, nn.Parameter]:

@@ -20,7 +20,7 @@ class PreconditionedOperator(CurvatureOperator):
     """
 
     def __init__(self, operator: CurvatureOperator, scale: Tensor, inner: Tensor | None = None, outer: Tensor | None = None) -> None:
-        super().__init__(operator.size, operator.like)
+        super().__init__(operator.size, operator.like, operator.space)
         self.operator = operator
         self.scale = scale
         self.inner = inner

@@ -18,6 +18,7 @@ from hessian.snapshot.memory import check_fits
 from hessian.snapshot.randomness import keep_generator, keep_random_state
 from hessian.snapshot.reach import Reached
 from hessian.snapshot.settings import keep_settings
+from hessian.snapshot.shards import shards_of
 from hessian.snapshot.signals import Doorkeeper, uninterrupted
 from hessian.snapshot.tensors import CPU, Layout, keep_flags, keep_hooks, keep_tensors
 
@@ -33,6 +34,8 @@ class Snapshot:
         keep: Iterable[Any] = (),
         place: Place = "device",
     ) -> None:
+        modules = list(modules)
+        shards = shards_of(modules)
         reached = Reached()
         for loader in data:
             reached.add_loader(loader)  # first, so that nobody else copies the data
@@ -41,7 +44,7 @@ class Snapshot:
         self._pools = [loader for loader in reached.loaders if getattr(loader, "_iterator", None) is not None and is_loader(loader)]
         layout = Layout(reached.tensors)
         check_fits(bytes_of(layout, reached, place))
-        self._restores: list[Restore] = [*kept_things(reached), *kept_values(layout, reached, self._leaves, place)]
+        self._restores: list[Restore] = [shards, *kept_things(reached), *kept_values(layout, reached, self._leaves, place)]
         self._settings = keep_settings()
 
     def restore(self) -> None:

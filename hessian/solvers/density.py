@@ -10,7 +10,7 @@ from hessian.checks import positive_float, positive_int
 from hessian.operators.base import CurvatureOperator
 from hessian.results import Floats, SpectralDensity
 from hessian.solvers.krylov import Krylov
-from hessian.vectors import probe_seed, random_unit
+from hessian.vectors import probe_seed
 
 GRID = 512
 
@@ -65,7 +65,7 @@ def spectral_density(
 
 def quadrature(op: CurvatureOperator, steps: int, seed: int) -> tuple[Floats, Floats]:
     """Ritz values (descending) of one probe and their weights, which add up to one."""
-    krylov = Krylov(op, random_unit(op.size, op.like, seed))
+    krylov = Krylov(op, op.space.random_unit(op.like, seed))
     for _ in range(min(steps, op.size)):
         krylov.extend()
         values, vectors = krylov.ritz_pairs()

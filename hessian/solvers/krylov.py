@@ -10,7 +10,6 @@ from torch import Tensor
 from hessian.operators.base import CurvatureOperator, check_finite
 from hessian.precision import full_precision
 from hessian.results import Floats
-from hessian.vectors import dot, norm
 
 BREAKDOWN = 1e-7  # off-diagonal over the largest Ritz value below which the Krylov space is exhausted, in float32 as well
 BLOCK = 4  # basis vectors held in one tensor: fewer cost time for calls, more cost memory for rows that are not needed yet
@@ -43,15 +42,15 @@ class Krylov:
         """One product. Full memory orthogonalises twice against everything ("twice is enough"), low memory against two vectors."""
         current = self._append(self._following / self.betas[-1] if self.steps else self._following)
         product = self.sign * (self.op @ current)  # a new tensor: the operator may have returned its argument
-        alpha = dot(product, current)
+        alpha = self.op.space.dot(product, current)
         check_finite(self.op, alpha)
         self.alphas.append(alpha)
         product.sub_(current, alpha=alpha)
         with full_precision():
             for _ in range(2):
                 for rows in self.held:
-                    product.addmv_(rows.T, rows @ product, alpha=-1)
-        beta = norm(product)
+                    product.addmv_(rows.T, self.op.space.project(rows, product), alpha=-1)
+        beta = self.op.space.norm(product)
         check_finite(self.op, beta)  # the square of a product that is itself finite may overflow
         self.betas.append(beta)
         self._following = product
@@ -64,7 +63,7 @@ class Krylov:
             return self._blocks[0][-1]
         row = self.steps % BLOCK
         if row == 0:
-            self._blocks.append(vector.new_empty((min(BLOCK, self.op.size), self.op.size)))
+            self._blocks.append(vector.new_empty((min(BLOCK, self.op.size), self.op.space.length)))
         return self._blocks[-1][row].copy_(vector)
 
     def ritz_pairs(self) -> tuple[Floats, Floats]:
@@ -79,7 +78,7 @@ class Krylov:
 
     def combine(self, weights: Floats) -> Tensor:
         """Ritz vectors, shape ``(n, k)``, from their coordinates in the basis."""
-        found = self.op.like.new_zeros(self.op.size, weights.shape[1])
+        found = self.op.like.new_zeros(self.op.space.length, weights.shape[1])
         with full_precision():
             for index, rows in enumerate(self.held):
                 part = weights[index * BLOCK : index * BLOCK + len(rows)]

@@ -15,7 +15,6 @@ from hessian.results import EigenResult
 from hessian.solvers.bounds import upper_bound
 from hessian.solvers.krylov import Krylov
 from hessian.solvers.stopping import STOPS, Stop, StopRule
-from hessian.vectors import norm, random_unit
 
 
 def lanczos(
@@ -126,21 +125,21 @@ def start_vector(op: CurvatureOperator, seed: int, start: Tensor | EigenResult |
     """
     if start is not None:
         return given_vector(op, start), None
-    random = random_unit(op.size, op.like, seed)
+    random = op.space.random_unit(op.like, seed)
     hint = op.start_hint()
-    length = 0.0 if hint is None else norm(hint)
+    length = 0.0 if hint is None else op.space.norm(hint)
     if hint is None or not 0 < length < float("inf"):
         return random, False
     mixed = random.add_(hint, alpha=1 / length)
-    return mixed.div_(norm(mixed)), True
+    return mixed.div_(op.space.norm(mixed)), True
 
 
 def given_vector(op: CurvatureOperator, start: Tensor | EigenResult) -> Tensor:
     """The start that the caller gave, of unit length; the sum of the eigenvectors of an earlier result."""
     vector: Tensor = sum_of_eigenvectors(start) if isinstance(start, EigenResult) else start
-    if vector.shape != (op.size,):
-        raise BadArgument(f"start has shape {tuple(vector.shape)}, not ({op.size},); pass one flat vector.")
-    return vector.to(op.like) / norm(vector)
+    if vector.shape != (op.space.length,):
+        raise BadArgument(f"start has shape {tuple(vector.shape)}, not ({op.space.length},); pass one flat vector.")
+    return vector.to(op.like) / op.space.norm(vector)
 
 
 def sum_of_eigenvectors(result: EigenResult) -> Tensor:

@@ -7,7 +7,6 @@ import numpy as np
 from hessian.checks import positive_float, positive_int
 from hessian.operators.base import CurvatureOperator, check_finite
 from hessian.results import EigenResult
-from hessian.vectors import dot, norm, random_unit
 
 
 def power_iteration(op: CurvatureOperator, *, tol: float = 0.01, max_iter: int = 1000, seed: int = 0) -> EigenResult:
@@ -30,22 +29,22 @@ def power_iteration(op: CurvatureOperator, *, tol: float = 0.01, max_iter: int =
         CurvatureError: If a product is not finite.
     """
     tol, max_iter = positive_float("tol", tol), positive_int("max_iter", max_iter)
-    vector = random_unit(op.size, op.like, seed)
+    vector = op.space.random_unit(op.like, seed)
     product = op @ vector
     for hvps in range(1, max_iter + 1):
-        value = dot(vector, product)
+        value = op.space.dot(vector, product)
         check_finite(op, value)
         across = product - value * vector
-        residual = norm(across)
+        residual = op.space.norm(across)
         converged = residual <= tol * abs(value)
         if converged or hvps == max_iter:
             break
         across = across / residual
         product_across = op @ across
-        beyond = dot(across, product_across)
+        beyond = op.space.dot(across, product_across)
         check_finite(op, beyond)
         a, b = np.linalg.eigh([[value, residual], [residual, beyond]])[1][:, 1].tolist()
         vector, product = a * vector + b * across, a * product + b * product_across
-        length = norm(vector)  # 1 but for rounding, which adds up
+        length = op.space.norm(vector)  # 1 but for rounding, which adds up
         vector, product = vector / length, product / length
     return EigenResult(values=np.array([value]), residuals=np.array([residual]), converged=converged, hvps=hvps, vectors=vector[:, None])

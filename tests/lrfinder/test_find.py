@@ -37,8 +37,8 @@ from lrfinder.constants import CONSTANTS
 from lrfinder.curve import LEAST_POINTS, LRCurve
 from lrfinder.demo import make as make_demo
 from lrfinder.find import PATIENCE
-from lrfinder.probe import SETTLING
 from lrfinder.results import Confirmation, ProbeRun, Probes
+from lrfinder.scoring import SETTLING
 from lrfinder.setaside import MOST_BATCHES
 from lrfinder.sweep import sweep
 

@@ -1,0 +1,140 @@
+"""``DistributedDataParallel`` on two ranks: one answer, that of one process; nothing left behind; every failure told to all."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from launch import found_by, value_of
+
+CLOSE = 1e-10
+ENDED = "; the measurement ended on every rank, and all is as before"
+
+
+@pytest.fixture(scope="session")
+def found(common: Path) -> list[dict[str, Any]]:
+    return found_by("ddp", 2, common, LRFINDER_TIMEOUT="30")
+
+
+def alike(values: list[Any]) -> Any:
+    """What every rank has, bit for bit."""
+    assert all(value == values[0] for value in values)
+    return values[0]
+
+
+def test_products_are_those_of_one_process_on_all_batches_and_no_ranks_own(found):
+    for products in value_of(found, "products"):
+        assert len(products) == 6
+        for kind, (off, own) in products.items():
+            assert off < CLOSE, kind
+            assert own > 1e-3, kind  # autograd through the wrapper is local, without a word
+
+
+def test_eigenvalues_and_batch_noise_are_those_of_one_process_with_uneven_ranks_too(found):
+    values = alike(value_of(found, "eigenvalues"))
+    assert values["off"] < CLOSE
+    assert values["noise off"] < CLOSE
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_stable_lrs_are_those_of_one_process_preconditioner_and_noise_included(found, optimizer):
+    limit = alike([value[optimizer] for value in value_of(found, "limits")])
+    assert limit["off"] < CLOSE
+    assert limit["batch"] == 32
+    assert set(json.loads(limit["json"])["by_parameter"]) == {"0.weight", "0.bias", "2.weight", "2.bias"}
+    assert json.loads(limit["json"])["model"] == "Sequential"
+
+
+def test_critical_lrs_are_those_of_one_process(found):
+    ours, right = alike(value_of(found, "critical"))
+    assert ours == pytest.approx(right, rel=CLOSE)
+
+
+def test_sweeps_are_those_of_one_process_with_the_same_global_batch(found):
+    assert alike(value_of(found, "sweeps"))["even"]["off"] < CLOSE
+
+
+def test_uneven_ranks_record_the_mean_over_all_samples_the_same_on_all(found):
+    uneven = alike(value_of(found, "sweeps"))["uneven"]
+    assert uneven["start off"] < CLOSE
+    assert uneven["off"] > 1e-3  # DistributedDataParallel itself trains on the plain mean of the ranks' means
+
+
+def test_batch_norm_sees_its_ranks_part_and_all_ranks_agree(found):
+    assert alike(value_of(found, "sweeps"))["even norm"]["start off"] > 1e-4
+
+
+def test_loops_of_the_users_own_sweep_as_in_one_process_and_errors_reach_all(found):
+    first, second = value_of(found, "own_loops")
+    for value in (first, second):
+        assert value["said"] == "none"
+        assert value["off"] < CLOSE
+        assert value["back"] == [True, True]
+    assert first["json"] == second["json"]
+    assert first["told"] == f"PeerError: rank 1 raised ZeroDivisionError: a bad sample{ENDED}"
+    assert second["told"] == "ZeroDivisionError: a bad sample"
+
+
+def test_windows_are_as_long_as_the_shortest_rank_has_them(found):
+    assert len(json.loads(alike(value_of(found, "accumulation")))["losses"]) == 12
+
+
+@pytest.mark.parametrize("options", ["plain", "gradient_as_bucket_view", "find_unused_parameters", "static_graph"])
+def test_suggestions_are_one_and_nothing_is_left_changed(found, options):
+    values = [value[options] for value in value_of(found, "suggestion")]
+    assert alike(values)["back"]
+    assert alike(values)["goes on"]
+    assert json.loads(values[0]["json"])["lr"] > 0
+
+
+def test_each_rank_scores_its_share_of_the_samples_and_counts_are_those_of_all(found):
+    value = alike(value_of(found, "probes"))
+    assert (value["scored"], value["samples"], value["batch"]) == (32, 256, 32)
+
+
+def test_data_that_end_on_one_rank_end_the_sweep_on_all(found):
+    curve = json.loads(alike(value_of(found, "ended")))
+    assert curve["status"] == "data_ended"
+    assert len(curve["losses"]) == 14  # the first batch was for the check before anything moves
+
+
+def test_a_loss_that_is_no_number_on_one_rank_ends_the_sweep_on_all(found):
+    curve = json.loads(alike(value_of(found, "nans")))
+    assert curve["status"] == "nonfinite"
+    assert curve["losses"][-1] == "nan"
+    assert len(curve["losses"]) == 9
+
+
+@pytest.mark.parametrize("place", ["loss 1", "loss 7", "loss 60", "data 1", "data 7", "step 1", "step 7"])
+def test_an_error_on_one_rank_is_raised_there_and_told_to_the_others(found, place):
+    first, second = (value[place] for value in value_of(found, "errors"))
+    assert first["said"] == f"PeerError: rank 1 raised ZeroDivisionError: a bad sample{ENDED}"
+    assert second["said"] == "ZeroDivisionError: a bad sample"
+    assert first["back"]
+    assert second["back"]
+    assert first["weights"] == second["weights"]  # and they went on training together
+
+
+@pytest.mark.parametrize("signal", ["ctrl-c", "sigterm"])
+def test_an_interrupt_on_one_rank_ends_all(found, signal):
+    first, second = (value[signal] for value in value_of(found, "interrupts"))
+    assert first["said"] == f"PeerError: rank 1 was interrupted{ENDED}"
+    assert second["said"] == "KeyboardInterrupt: "
+    assert first["back"]
+    assert second["back"]
+    assert first["weights"] == second["weights"]
+
+
+def test_an_interrupted_range_test_returns_its_curve_there_and_the_others_are_told(found):
+    first, second = value_of(found, "interrupted_range_test")
+    assert first["said"].startswith("PeerError: the ranks are not at the same place (rank 0 at a loss, rank 1 at the end)")
+    assert second["said"] == "none"
+    assert first["back"]
+    assert second["back"]
+    assert first["weights"] == second["weights"]
+
+
+def test_a_plain_model_in_a_process_group_waits_for_nobody(found):
+    assert value_of(found, "alone") == ["done", "done"]
