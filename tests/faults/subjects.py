@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from trainings import forever, points, seed_by_hand
 
-from hessian import stable_lr
+from hessian import SharpnessMonitor, preserve, stable_lr
 from lrfinder import LRSweep, find_lr, range_test
 
 PLACES = ("loss", "forward", "data", "collate", "step", "forward hook", "backward hook", "restore")
@@ -266,7 +266,24 @@ def short_limit(subject: Subject, kind: Kind) -> Any:
     return stable_lr(**subject.arguments, num_batches=2, max_hvps=4, along=kind.along)  # type: ignore[arg-type]
 
 
-ENTRIES: dict[str, Entry] = {"find_lr": short_find, "range_test": short_range, "LRSweep": short_loop, "stable_lr": short_limit}
+def short_watch(subject: Subject, kind: Kind) -> Any:
+    """Two readings on one batch, which is read without a trace: the user's loop would have read it anyway."""
+    watch = SharpnessMonitor(subject.model, subject.optimizer, subject.wire.criterion, every=1, along=kind.along)  # type: ignore[arg-type]
+    with preserve(subject.loader):
+        batch = next(iter(subject.loader))
+        watch.step(batch)
+        watch.step(batch)
+    return watch.record
+
+
+ENTRIES: dict[str, Entry] = {
+    "find_lr": short_find,
+    "range_test": short_range,
+    "LRSweep": short_loop,
+    "stable_lr": short_limit,
+    "SharpnessMonitor": short_watch,
+}
+UNCALLED = {"SharpnessMonitor": {"step"}}  # it asks the optimizer for its state only
 
 
 def subject_of(optimizer: str, entry: str) -> Subject:
