@@ -38,9 +38,9 @@ class Batches:
         self.accumulate = accumulate
         self.team = team or Team()
 
-    def over(self, data: Any) -> Batches:
-        """Other data, read in the same way."""
-        return Batches(data, self.device, self.name, self.accumulate, self.team)
+    def over(self, data: Any, most: int | None = None) -> Batches:
+        """Other data, read in the same way; with windows of at most ``most`` micro-batches."""
+        return Batches(data, self.device, self.name, min(self.accumulate, most or self.accumulate), self.team)
 
     @property
     def single(self) -> Batches:

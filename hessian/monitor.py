@@ -16,7 +16,7 @@ from hessian.checks import positive_int
 from hessian.describe import describe_optimizer
 from hessian.directional import descent_limit, update_direction
 from hessian.doubts import CurvatureDoubt
-from hessian.errors import BadType, CurvatureError
+from hessian.errors import BadArgument, BadType, CurvatureError
 from hessian.geometry import OptimizerGeometry
 from hessian.groups import base_lrs, lr_ratios
 from hessian.limits import find_limit, limits_of, no_limit_cause, optimizer_age
@@ -145,12 +145,12 @@ class SharpnessMonitor:
 
     def _read(self, batch: Any) -> SharpnessReading:
         lr, problem = present_lr(self._optimizer), self._problem
-        problem.parameters = trained_parameters(problem.modules, self._optimizer)  # layers may have been frozen, or groups added
-        with problem.preserved(keep=self._keep, snapshot=self._snapshot):
-            try:
+        try:
+            problem.parameters = trained_parameters(problem.modules, self._optimizer)  # layers may have been frozen, or groups added
+            with problem.preserved(keep=self._keep, snapshot=self._snapshot):
                 found = self._measure(problem, batch)
-            except CurvatureError as error:
-                found = Measured(reason=f"Step {self.steps:,}: {error}")
+        except (CurvatureError, BadArgument) as error:  # as where all is frozen, or the copy does not fit any more
+            found = Measured(reason=f"Step {self.steps:,}: {error}")
         reading = SharpnessReading(
             step=self.steps, lr=lr, sharpness=found.sharpness, limit_lr=found.limit_lr, hvps=found.hvps, doubts=found.doubts
         )

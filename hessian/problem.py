@@ -163,7 +163,7 @@ class Problem:
         if not self._moves_itself:
             check_batch_device(batch, self.model)
         if self.has_loss:
-            check_loss(self.loss(batch))
+            check_loss(self.loss(batch[0] if isinstance(batch, Window) else batch))  # a whole window may not fit at once
         return batch
 
 

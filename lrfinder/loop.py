@@ -151,7 +151,7 @@ class LRSweep(AbstractContextManager["LRSweep"]):
         Args:
             loss: One number, as a float or a tensor.
             skipped: Whether the step was not made after all, as by a ``GradScaler`` that met an overflow: nothing is recorded then, and
-                the next batch comes at the same LR.
+                the next batch comes at the same LR. A loss that is not finite ends the sweep all the same.
 
         Raises:
             RuntimeError: If it is called outside the loop, or twice for a batch.

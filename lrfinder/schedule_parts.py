@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LinearLR
 
 from hessian.checks import positive_float, positive_int, whole_number
 from hessian.errors import BadArgument, BadType
-from hessian.groups import Group, lr_ratios, set_lr
+from hessian.groups import Group, lr_ratios, write_lr
 from lrfinder.warmup import ONECYCLE_SHARE
 
 CLR_BASE = 1 / 4  # base over max: Smith 2017 (arXiv:1506.01186) takes a third or a quarter
@@ -81,7 +81,7 @@ def place(optimizer: Any, lr: float, ratios: Sequence[float]) -> None:
     """Put every group where the schedule begins, and ``initial_lr``, which torch's schedulers take for their base."""
     for group, share in zip(optimizer.param_groups, shares(lr, ratios), strict=True):
         group["initial_lr"] = share
-    set_lr(optimizer, lr, ratios)
+    write_lr(optimizer, lr, ratios)
 
 
 def start_share(steps: int, peak: float, start: float | None) -> float:

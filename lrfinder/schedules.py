@@ -64,8 +64,8 @@ def clr(
         max_lr: Top of the first cycle, for the largest group.
         total_steps: Steps of the training: what the defaults of ``step_size`` and ``gamma`` are made for.
         base_lr: Bottom of the cycles; a quarter of ``max_lr`` by default.
-        step_size: Steps of half a cycle. By default the training ends with a whole cycle: the third, or another if half a cycle would
-            not last 2 to 10 epochs.
+        step_size: Steps of half a cycle. By default the training ends with a whole cycle, up to rounding: the third, or another if half
+            a cycle would not last 2 to 10 epochs.
         epoch_steps: Steps of one epoch, where they are known.
         mode: ``"triangular"``; ``"triangular2"``, which halves the height with every cycle; ``"exp_range"``, times ``gamma ** t``.
         gamma: For ``"exp_range"``; by default the height decays as far as in the paper: 0.99994 over 70,000 steps.

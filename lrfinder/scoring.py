@@ -116,10 +116,11 @@ def run(problem: Problem, steps: Steps, progress: Progress, scores: Scores) -> N
 
 
 def mean_loss(problem: Problem, batches: Sequence[Any], seed: int) -> float:
-    """Mean loss on the batches, with the same random numbers each time."""
+    """Mean loss on the samples of the batches, with the same random numbers each time."""
     with undisturbed(problem, seed):
         losses = [evaluate(problem, batch) for batch in batches]
-    return sum(losses) / len(losses)
+    sizes = [batch_size(batch) or 1 for batch in batches]
+    return sum(size / max(sizes) * loss for size, loss in zip(sizes, losses, strict=True)) / sum(size / max(sizes) for size in sizes)
 
 
 def settle(problem: Problem, batches: Iterable[Any], seed: int) -> int:

@@ -162,7 +162,7 @@ def by_batch(data: Sequence[Any], batches: Batches, seed: int) -> SetAside:
     held = set(np.random.default_rng(seed).permutation(len(data))[:count].tolist())
     scored = [move(batch, batches.device) for index, batch in enumerate(data) if index in held]
     rest = [batch for index, batch in enumerate(data) if index not in held]
-    return SetAside(scored, batches.over(rest), "data", count / len(data))
+    return SetAside(scored, batches.over(rest, most=len(rest)), "data", count / len(data))
 
 
 def by_row(batches: Batches) -> SetAside:

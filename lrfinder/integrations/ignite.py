@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from hessian.batches import Window
 from hessian.errors import BadArgument, BadType
+from hessian.problem import listed
 from lrfinder.find import find_lr
 from lrfinder.integrations.needs import require
 from lrfinder.results import Suggestion
@@ -74,7 +75,8 @@ class EngineStep:
         # The engine steps where the number of the batch is a multiple of accumulate: a short window ends there too.
         state.iteration += -state.iteration % self.accumulate + self.accumulate - len(window)
         if len(window) < self.accumulate:
-            self.optimizer.zero_grad()
+            for optimizer in listed("optimizer", self.optimizer):
+                optimizer.zero_grad()
         return sum(map(self._update, window)) / len(window)
 
     def _update(self, batch: Any) -> float:

@@ -141,9 +141,9 @@ def test_a_spoiled_part_is_seen(part, monkeypatch):
 
 
 def test_an_error_that_comes_out_as_another_is_seen(monkeypatch):
-    def wrapping(*args: Any) -> Any:
+    def wrapping(*args: Any, **kwargs: Any) -> Any:
         try:
-            return sweep(*args)
+            return sweep(*args, **kwargs)
         except ValueError as error:
             raise ValueError(str(error)) from error
 

@@ -426,3 +426,53 @@ def test_windows_that_the_data_make_themselves_are_left_as_they_are():
     problem = Problem(**{**make().arguments, "data": windows}, accumulate=3)
     assert [len(window) for window in islice(problem.batches, 3)] == [3, 1, 3]
     assert all(type(window) is Window for window in problem.batches.take(2))
+
+
+# Found by review ----------------------------------------------------------------------------------------------------------------------
+
+
+class CountingGraphs(torch.autograd.Function):
+    """The identity, which knows how many of its graphs are alive: made in forward passes, spent in backward passes."""
+
+    alive = most = 0
+
+    @staticmethod
+    def forward(ctx: Any, value: Any) -> Any:
+        CountingGraphs.alive += 1
+        CountingGraphs.most = max(CountingGraphs.most, CountingGraphs.alive)
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Any) -> Any:
+        CountingGraphs.alive -= 1
+        return gradient
+
+
+def test_no_two_micro_batches_are_in_memory_at_once():
+    """The graph of the first check is dropped, not run backward: hence two and not one."""
+    training = make()
+    CountingGraphs.alive = CountingGraphs.most = 0
+    training.criterion = lambda output, target: nn.functional.cross_entropy(CountingGraphs.apply(output), target)
+    watched(range_test, training, accumulate=6, **RANGE)
+    assert CountingGraphs.most == 2
+
+
+def test_a_list_too_short_for_its_windows_still_trains_with_whole_gradients():
+    """One of two batches is set aside: what is left is a window by itself, divided by one."""
+    from hessian.batches import Batches
+    from lrfinder.setaside import set_aside
+
+    aside = set_aside(Batches(batches(48), accumulate=2), None, 0)
+    assert aside.training.accumulate == 1
+    assert len(aside.scored) == 1
+
+
+def test_scores_are_means_over_samples():
+    from lrfinder.scoring import mean_loss
+
+    training = make(dropout=0.0)
+    training.model.eval()
+    (inputs, target) = batches(96)[0]
+    uneven = [(inputs[:90], target[:90]), (inputs[90:], target[90:])]
+    problem = Problem(**training.arguments)
+    assert mean_loss(problem, uneven, 0) == pytest.approx(mean_loss(problem, [(inputs, target)], 0), rel=1e-6)
