@@ -67,6 +67,8 @@ def from_accelerator(
     if accelerator.native_amp:
         mixed = MixedForward(accelerator)
         arguments |= {"autocast": mixed, "criterion": None, "loss_fn": mixed.around(choose_loss(criterion, loss_fn))}
+    if overrides.get("val_data") is not None:
+        arguments["val_data"] = bare_loader(overrides.pop("val_data"))
     return {**arguments, **overrides}
 
 
@@ -79,7 +81,7 @@ def refuse_what_cannot_be_followed(accelerator: Accelerator) -> None:
     kind = accelerator.distributed_type
     if accelerator.num_processes > 1:
         raise BadArgument(
-            f"the Accelerator runs {accelerator.num_processes} processes, which is not supported yet; find the learning rate in one "
+            f"the Accelerator runs {accelerator.num_processes} processes, which is not followed here; find the learning rate in one "
             f"process, with accumulate={accelerator.num_processes * accelerator.gradient_accumulation_steps} for the same batch."
         )
     if kind != DistributedType.NO:

@@ -82,6 +82,8 @@ def from_trainer(trainer: Trainer, **overrides: Any) -> dict[str, Any]:
     with preserve():  # making loaders and models draws random numbers
         follower = Follower(trainer)
         arguments = follower.arguments()
+    if "val_data" in overrides:  # reading Accelerate's loader to its middle would leave its gradient state changed
+        overrides["val_data"] = getattr(overrides["val_data"], "base_dataloader", overrides["val_data"])
     return {**arguments, **overrides, "keep": [*arguments["keep"], *overrides.get("keep", ())]}
 
 

@@ -105,6 +105,15 @@ def test_a_pass_with_a_last_window_of_fewer_batches_is_that_of_accelerates_loop_
     torch.testing.assert_close(ours.weights(), theirs.weights(), rtol=0, atol=0)
 
 
+def test_validation_data_that_are_prepared_leave_the_gradient_state_as_it_was():
+    run = Run()
+    val = run.accelerator.prepare(DataLoader(run.loader.dataset, batch_size=4))
+    state = run.accelerator.gradient_state
+    before = (state.active_dataloader, len(state.dataloader_references), state.in_dataloader)
+    lrfinder.range_test(**from_accelerator(*run.prepared, CRITERION, val_data=val), num_iter=5, progress=False)
+    assert (state.active_dataloader, len(state.dataloader_references), state.in_dataloader) == before
+
+
 def test_a_model_that_gives_its_loss_needs_no_criterion():
     accelerator = Accelerator(cpu=True, mixed_precision="bf16")
     torch.manual_seed(0)
