@@ -6,7 +6,7 @@ import copy
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -99,7 +99,7 @@ class Problem:
 
     def precision(self) -> AbstractContextManager[Any]:
         """The context of the training's forward passes."""
-        return self.recipe.precision(self._device_type)
+        return nullcontext() if self.recipe.autocast is None else self.recipe.precision(self._device_type)
 
     def loss_in_full(self, batch: Any) -> Tensor:
         """The same in the precision of the weights; of a window, the mean over its micro-batches."""

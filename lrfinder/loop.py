@@ -139,9 +139,11 @@ class LRSweep(AbstractContextManager["LRSweep"]):
         self._state = "begun"
 
     def _measured(self, batch: Any) -> Any:
-        """The batch; how large the first one is, is noted."""
-        self._weight = batch_size(batch)
-        if "batch_size" not in self._about:
+        """The batch; how large the first one is, is noted, and of every one where it weighs against those of other ranks."""
+        first = "batch_size" not in self._about
+        if first or not self._team.alone:
+            self._weight = batch_size(batch)
+        if first:
             self._about["batch_size"] = self._team.total(self._weight)
         return batch
 
