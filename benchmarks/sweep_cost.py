@@ -44,6 +44,11 @@ def cycle(training: Training) -> Iterator[Pair]:
         yield from training.loader
 
 
+def settings(task: Task) -> dict[str, Any]:
+    """Of a sweep of ours: all of its steps, without a bar."""
+    return {"start_lr": START_LR, "end_lr": task.end_lr, "num_iter": STEPS, "stop_factor": NEVER, "progress": False}
+
+
 def ours(task: Task, training: Training) -> Run:
     """``lrfinder.range_test``: checks, snapshot, first loss, sweep, and everything put back."""
 
@@ -53,11 +58,7 @@ def ours(task: Task, training: Training) -> Run:
             training.optimizer,
             training.loader,
             training.criterion,
-            start_lr=START_LR,
-            end_lr=task.end_lr,
-            num_iter=STEPS,
-            stop_factor=NEVER,
-            progress=False,
+            **settings(task),
         )
         return len(curve.losses)
 
@@ -71,11 +72,7 @@ def our_loop(task: Task, training: Training) -> Run:
         with LRSweep(
             training.model,
             training.optimizer,
-            start_lr=START_LR,
-            end_lr=task.end_lr,
-            num_iter=STEPS,
-            stop_factor=NEVER,
-            progress=False,
+            **settings(task),
             keep=[training.criterion],
         ) as sweep:
             for inputs, target in sweep(training.loader):

@@ -184,13 +184,16 @@ class Team:
 
     # One measurement -------------------------------------------------------------------------------------------------------------------
 
-    @contextmanager
-    def around(self, guard: AbstractContextManager[T]) -> Iterator[T]:
-        """Whatever ends the block on one rank ends it on all, each having put everything back before.
+    def around(self, guard: AbstractContextManager[T]) -> AbstractContextManager[T]:
+        """Whatever ends the block on one rank ends it on all, each having put everything back before; alone, the guard itself.
 
         Raises:
-            PeerError: On the other ranks.
+            PeerError: On entering and leaving, on the other ranks.
         """
+        return guard if self.alone else self._together(guard)
+
+    @contextmanager
+    def _together(self, guard: AbstractContextManager[T]) -> Iterator[T]:
         self._wire, self._over = Wire(self.ranks), False
         try:
             with patient(self.over_data), patient(self.over_model):

@@ -20,9 +20,10 @@ from hessian.errors import BadArgument, BadType, CurvatureError
 from hessian.geometry import OptimizerGeometry
 from hessian.groups import base_lrs, lr_ratios
 from hessian.limits import find_limit, limits_of, no_limit_cause, optimizer_age
+from hessian.losses import LossFn
 from hessian.operators.base import CurvatureOperator
 from hessian.operators.graphs import NoSecondDerivativeError
-from hessian.problem import LossFn, Problem, trained_parameters
+from hessian.problem import Problem, trained_parameters
 from hessian.readings import SharpnessReading, SharpnessRecord
 from hessian.results import EigenResult
 from hessian.snapshot import Place, check_choices

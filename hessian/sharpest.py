@@ -20,6 +20,11 @@ def sharpness_by_parameter(names: Sequence[str], parameters: Sequence[Tensor], d
     """
     parts = torch.split(direction, [coordinates(parameter) for parameter in parameters])
     squares = [float(part.square().sum(dtype=torch.float64)) for part in parts]
+    return shares(names, squares)
+
+
+def shares(names: Sequence[str], squares: Sequence[float]) -> dict[str, float]:
+    """Of the squared length in every parameter its share, largest first."""
     total = sum(squares) or 1.0
     found = {name: square / total for name, square in zip(names, squares, strict=True)}
     return dict(sorted(found.items(), key=lambda item: -item[1]))

@@ -20,17 +20,18 @@ from hessian.errors import BadArgument, CurvatureError
 from hessian.geometry import OptimizerGeometry
 from hessian.groups import lr_ratios, set_lr
 from hessian.limits import limits_of, optimizer_age
+from hessian.losses import LossFn
 from hessian.noise import curvature_variance, noise_limit
 from hessian.operators.finite_difference import FiniteDifferenceOperator
 from hessian.operators.graphs import GRAPH_MEMORY, NoSecondDerivativeError
 from hessian.operators.hessian import HessianOperator
 from hessian.operators.unsharded import UnshardedHessianOperator
 from hessian.precision import autocast_devices
-from hessian.problem import LossFn, Problem
+from hessian.problem import Problem
 from hessian.recipe import Autocast
 from hessian.results import EigenResult, StableLR
 from hessian.sharded import fsdp_modules, local
-from hessian.sharpest import sharpness_by_parameter
+from hessian.sharpest import shares, sharpness_by_parameter
 from hessian.snapshot import Place
 from hessian.snapshot.memory import free_bytes
 from hessian.solvers.lanczos import lanczos
@@ -306,9 +307,7 @@ def shares_of(operator: HessianOperator | FiniteDifferenceOperator, direction: T
     """How much of a direction lies in every parameter, largest first."""
     if not isinstance(operator.space, ShardedSpace):
         return sharpness_by_parameter(operator.own_names, operator.parameters, direction)
-    squares = dict(zip(operator.own_names, operator.space.squares(direction), strict=True))
-    total = sum(squares.values()) or 1.0
-    return dict(sorted(((name, square / total) for name, square in squares.items()), key=lambda item: -item[1]))
+    return shares(operator.own_names, operator.space.squares(direction))
 
 
 def top_eigenvalue(operator: Any, settings: CurvatureSettings) -> EigenResult:

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from hessian.batches import Batches
 from hessian.checks import whole_number
 from hessian.errors import CurvatureError, NoSuggestionError
-from hessian.problem import LossFn, Problem
+from hessian.losses import LossFn
+from hessian.problem import Problem
 from hessian.recipe import Autocast, StepFn
 from hessian.results import StableLR
 from hessian.snapshot import Place, Snapshot

@@ -101,8 +101,7 @@ class LRSweep(AbstractContextManager["LRSweep"]):
         try:
             self._state = "entered"
             self._door.begin()
-            guard = self._preserved()
-            self._stack.enter_context(guard if self._team.alone else self._team.around(guard))
+            self._stack.enter_context(self._team.around(self._preserved()))
             self._door.deliver()
         except BaseException:
             self._leave()

@@ -119,8 +119,8 @@ def mean_loss(problem: Problem, batches: Sequence[Any], seed: int) -> float:
     """Mean loss on the samples of the batches, with the same random numbers each time."""
     with undisturbed(problem, seed):
         losses = [evaluate(problem, batch) for batch in batches]
-    sizes = [batch_size(batch) or 1 for batch in batches]
-    return sum(size / max(sizes) * loss for size, loss in zip(sizes, losses, strict=True)) / sum(size / max(sizes) for size in sizes)
+    sizes = [problem.team.total(batch_size(batch)) or 1 for batch in batches]  # of all ranks, which must agree on the mean
+    return sum(size * loss for size, loss in zip(sizes, losses, strict=True)) / sum(sizes)
 
 
 def settle(problem: Problem, batches: Iterable[Any], seed: int) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from hessian.batches import NO_MORE
 from hessian.checks import whole_number
 from hessian.errors import BadArgument
 from hessian.groups import Together, lr_ratios, set_lr
@@ -22,7 +23,6 @@ from lrfinder.smoothing import corrected
 from lrfinder.stopping import StopRule
 
 SMOOTHING = 0.04  # of num_iter: a third of a decade to each side when a hundred steps span eight
-NO_MORE = object()
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from hessian.batches import batch_size
 from hessian.describe import describe_optimizer
-from hessian.problem import LossFn, Problem
+from hessian.losses import LossFn
+from hessian.problem import Problem
 from hessian.recipe import Autocast, StepFn
 from hessian.results import Floats
 from hessian.snapshot import Place

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hessian.errors import BadArgument
+from hessian.losses import PairLoss
 from hessian.operators.graphs import GRAPH_MEMORY, BatchGraphs, check_graph, derivative
 from hessian.operators.loss import LossOperator, refuse_shards
-from hessian.problem import PairLoss, Problem
+from hessian.problem import Problem
 from hessian.sharded import is_sharded
 from hessian.vectors import dense, flatten, unflatten
 

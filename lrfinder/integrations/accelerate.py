@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
 from hessian.errors import BadArgument
-from hessian.problem import LossFn, choose_loss
+from hessian.losses import LossFn, choose_loss
 from lrfinder.integrations.needs import require
 
 require("accelerate", "accelerate", "1.6")

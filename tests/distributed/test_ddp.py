@@ -56,6 +56,14 @@ def test_sweeps_are_those_of_one_process_with_the_same_global_batch(found):
     assert alike(value_of(found, "sweeps"))["even"]["off"] < CLOSE
 
 
+def test_scores_are_means_over_the_samples_of_all_ranks_and_the_same_on_all(found):
+    values = value_of(found, "held_out")
+    alike([value["json"] for value in values])
+    samples = [pair for value in values for pair in value["own"]]
+    mean = sum(count * loss for count, loss in samples) / sum(count for count, _ in samples)
+    assert values[0]["first"] == pytest.approx(mean, rel=1e-3)  # after one step at the lowest LR
+
+
 def test_uneven_ranks_record_the_mean_over_all_samples_the_same_on_all(found):
     uneven = alike(value_of(found, "sweeps"))["uneven"]
     assert uneven["start off"] < CLOSE
