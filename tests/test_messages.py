@@ -9,6 +9,7 @@ from functools import partial
 import pytest
 import torch
 from oracles import assert_untouched, fingerprint
+from pytorch_optimizer import Lion
 from torch import nn
 from torch.nn.parameter import is_lazy
 from torch.utils.data import DataLoader, TensorDataset
@@ -439,10 +440,10 @@ CASES = {
             ("monitor with two losses", {"loss_fn": lambda m, b: None}, BadArgument, "are both given", "pass one"),
             ("monitor along nothing", {"along": "axis"}, BadArgument, "along='axis' is unknown", "choose 'hessian' or 'update'"),
             (
-                "monitor of Muon",
-                {"optimizer": lambda s: torch.optim.Muon([s.model[0].weight])},
+                "monitor of Lion",
+                {"optimizer": lambda s: Lion([s.model[0].weight])},
                 CurvatureError,
-                "Muon has no linear stability limit: its step is the orthogonal factor",
+                "Lion has no linear stability limit: its step is the sign",
                 "pass along='update'",
             ),
         )

@@ -16,6 +16,7 @@ from schedulefree import AdamWScheduleFree
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from trainings import forever, points, seed_by_hand
+from versions import muon, with_muon
 
 from hessian import SharpnessMonitor, preserve, stable_lr
 from lrfinder import LRSweep, find_lr, range_test
@@ -208,7 +209,7 @@ OPTIMIZERS = {
     "adagrad": Kind(partial(torch.optim.Adagrad, lr=0.05)),
     "adafactor": Kind(partial(torch.optim.Adafactor, lr=0.05)),
     "nadam": Kind(partial(torch.optim.NAdam, lr=0.01)),
-    "muon": Kind(partial(torch.optim.Muon, lr=0.02), matrices, along="update"),
+    **with_muon({"muon": Kind(partial(muon, lr=0.02), matrices, along="update")}),
     "schedule-free": Kind(schedule_free),
     "adam tensor lr": Kind(lambda parameters: torch.optim.Adam(parameters, lr=torch.tensor(0.01))),
     "sgd mid-training cosine": Kind(partial(torch.optim.SGD, lr=0.02, momentum=0.9), schedule=cosine),

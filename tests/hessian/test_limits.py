@@ -20,7 +20,8 @@ from oracles import (
 )
 from schedulefree import AdamWScheduleFree, SGDScheduleFree
 from torch import Tensor, nn
-from torch.optim import SGD, Adadelta, Adafactor, Adagrad, Adam, Adamax, AdamW, Muon, RMSprop
+from torch.optim import SGD, Adadelta, Adafactor, Adagrad, Adam, Adamax, AdamW, RMSprop
+from versions import muon, with_muon
 
 from hessian import CurvatureError, StabilityLimit, limits, stability_limit, stable_lr
 from hessian.limits import LIMITS, UNBOUNDED, find_limit, limits_of
@@ -371,10 +372,14 @@ class OnMatrices(nn.Module):
 TEN = symmetric([0.1, 0.3, 0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 7.0, 11.0], seed=4)
 
 
-@pytest.mark.parametrize(("make", "reason"), [(Lion, "the sign of a mean gradient"), (Muon, "the orthogonal factor of a mean gradient")])
-def test_an_optimizer_whose_step_does_not_shrink_says_why_it_has_no_limit_and_what_to_do(make, reason):
+WITHOUT_LIMIT = {"Lion": (Lion, "the sign of a mean gradient"), **with_muon({"Muon": (muon, "the orthogonal factor of a mean gradient")})}
+
+
+@pytest.mark.parametrize("name", WITHOUT_LIMIT)
+def test_an_optimizer_whose_step_does_not_shrink_says_why_it_has_no_limit_and_what_to_do(name):
     model = OnMatrices(TEN)
-    sentence = f"{make.__name__} has no linear stability limit: its step is {reason}, .*use lrfinder.range_test, .*along='update'"
+    make, reason = WITHOUT_LIMIT[name]
+    sentence = f"{name} has no linear stability limit: its step is {reason}, .*use lrfinder.range_test, .*along='update'"
     with pytest.raises(CurvatureError, match=sentence):
         stable_lr(model, make(model.parameters(), lr=0.1), [0], loss_fn=loss_itself)
 
@@ -395,8 +400,7 @@ def test_lion_is_not_linearly_unstable_at_any_rate_and_not_stable_either():
 
 ALONG = {
     "lion": lambda params, lr: Lion(params, lr),
-    "muon": lambda params, lr: Muon(params, lr=lr, weight_decay=0.0),
-    "muon decay": lambda params, lr: Muon(params, lr=lr),
+    **with_muon({"muon": lambda params, lr: muon(params, lr=lr, weight_decay=0.0), "muon decay": lambda params, lr: muon(params, lr=lr)}),
     "sgd": lambda params, lr: SGD(params, lr=lr),
     "sgd nesterov decay": lambda params, lr: SGD(params, lr=lr, momentum=0.9, nesterov=True, weight_decay=0.1),
     "adam": lambda params, lr: Adam(params, lr=lr),

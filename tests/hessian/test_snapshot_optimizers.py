@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from oracles import described
 from torch import nn, optim
+from versions import muon, with_muon
 
 from hessian import preserve
 
@@ -33,7 +34,7 @@ OPTIMIZERS = {
     "Adafactor": lambda parameters: optim.Adafactor(parameters),
     "ASGD": lambda parameters: optim.ASGD(parameters),
     "LBFGS": lambda parameters: optim.LBFGS(parameters, max_iter=3),
-    "Muon": lambda parameters: optim.Muon(parameters),
+    **with_muon({"Muon": muon}),
     "RMSprop": lambda parameters: optim.RMSprop(parameters, momentum=0.9, centered=True),
     "Rprop": lambda parameters: optim.Rprop(parameters),
     "SparseAdam": lambda parameters: optim.SparseAdam(parameters),

@@ -27,6 +27,7 @@ from torch.optim.lr_scheduler import (
     ReduceLROnPlateau,
     SequentialLR,
 )
+from versions import muon, with_muon
 
 import lrfinder
 from hessian.errors import BadArgument, BadType
@@ -89,7 +90,7 @@ def tensor_adam(parameters: Any, lr: Any) -> torch.optim.Optimizer:
 
 FAMILIES: dict[str, Callable[..., Any]] = {case.cls.__name__: case for case in reversed(LIMIT_CASES.values())}
 FAMILIES |= {
-    "Muon": torch.optim.Muon,
+    **with_muon({"Muon": muon}),
     "Adam, tensor lr": tensor_adam,
     "SGD with momentum": lambda parameters, lr: torch.optim.SGD(parameters, lr=lr, momentum=0.9),
     "RMSprop with momentum": lambda parameters, lr: torch.optim.RMSprop(parameters, lr=lr, momentum=0.9),
