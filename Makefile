@@ -1,10 +1,13 @@
 # make demo: the main job on bundled data.  make test: everything that must hold.  Both make the environment first.
 PYTHON ?= python3
+PYTHON_LOWEST ?= python3.10
 VENV ?= .venv
+LOWEST := .venv-lowest
+APART := .apart
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint types unit cost safety accuracy fine-tuning clean
+.PHONY: demo test lint types unit test-lowest test-wheel package cost safety accuracy fine-tuning clean
 
 demo: $(VENV)/.demo
 	$(BIN)/lrfinder demo -o lr.png -o lr.json
@@ -20,6 +23,26 @@ types: $(VENV)/.dev
 
 unit: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2
+
+# All tests with the oldest versions that pyproject.toml names, on the oldest Python. PyPI's torch of that time is several GB.
+test-lowest: $(LOWEST)/.dev
+	$(LOWEST)/bin/python -m pytest -n 2
+
+# Wheel and sdist into dist/.
+package: $(VENV)/.dev
+	rm -rf dist
+	$(BIN)/python -m hatchling build
+	$(BIN)/python -m twine check --strict dist/*
+
+# All tests from the wheel alone: an environment and a folder of their own, without the sources.
+test-wheel: package
+	rm -rf $(APART)
+	$(PYTHON) -m venv $(APART)/venv
+	$(APART)/venv/bin/python -m pip install --quiet --constraint constraints.txt "$$(echo dist/*.whl)[dev]"
+	$(APART)/venv/bin/python -m pip install --quiet --no-deps timm torchvision==0.16.2
+	tar -xzf dist/*.tar.gz -C $(APART) --strip-components 1
+	rm -r $(APART)/hessian $(APART)/lrfinder
+	cd $(APART) && venv/bin/python -m pytest -n 2 tests
 
 # Needs the peers: see benchmarks/requirements.txt.
 cost:
@@ -54,5 +77,13 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(INSTALL) --no-deps timm torchvision==0.16.2
 	touch $@ $(VENV)/.demo
 
+# Matplotlib of that time calls what newer versions of pyparsing warn of. torchvision: see above.
+$(LOWEST)/.dev: pyproject.toml
+	$(PYTHON_LOWEST) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet uv
+	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct --editable '.[dev]' 'pyparsing<3.2'
+	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --no-deps timm torchvision==0.21.0
+	touch $@
+
 clean:
-	rm -rf $(VENV) lr.png lr.json
+	rm -rf $(VENV) $(LOWEST) $(APART) dist lr.png lr.json

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 from commands import python
 
-ROOT = Path(__file__).parents[1]
+import lrfinder
+
+SITE = Path(lrfinder.__file__).parents[1]  # the checkout, or where the wheel was installed
 SOURCES = {
-    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path.read_text()
+    ".".join(path.relative_to(SITE).with_suffix("").parts).removesuffix(".__init__"): path.read_text()
     for package in ("hessian", "lrfinder")
-    for path in sorted((ROOT / package).rglob("*.py"))
+    for path in sorted((SITE / package).rglob("*.py"))
 }
 NUMPY_ONLY = [
     f"lrfinder.{name}"

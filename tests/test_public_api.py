@@ -1,4 +1,4 @@
-"""What users may rely on: names, signatures, docstrings, and what the wheel holds. A change here is a change for them."""
+"""What users may rely on: names, signatures, docstrings. A change here is a change for them."""
 
 from __future__ import annotations
 
@@ -8,22 +8,20 @@ import enum
 import importlib
 import inspect
 import re
-import sys
 import textwrap
-import zipfile
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import python
 
 import hessian
 import lrfinder
 from hessian import errors
 
 ROOT = Path(__file__).parents[1]
+SITE = Path(lrfinder.__file__).parents[1]  # the checkout, or where the wheel was installed
 NAMES = {
     "hessian": [
         "CriticalLR",
@@ -169,7 +167,7 @@ def test_the_names_are_these_and_no_others(package: str):
 
 @PACKAGES
 def test_what_type_checkers_see_is_what_there_is(package: str):
-    tree = ast.parse((ROOT / package / "__init__.pyi").read_text())
+    tree = ast.parse((SITE / package / "__init__.pyi").read_text())
     imported = {alias.asname: (node.module, alias.name) for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names}
     (listed,) = [ast.literal_eval(node.value) for node in tree.body if isinstance(node, ast.Assign)]
     assert sorted(imported) == sorted(listed) == sorted(NAMES[package])
@@ -307,72 +305,3 @@ def test_the_check_of_promises_sees_raises():
         "OSError",
         "TypeError",
     ]
-
-
-# The wheel ------------------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]:
-    folder = tmp_path_factory.mktemp("wheel")
-    done = python("-m", "hatchling", "build", "-t", "wheel", "-d", str(folder), folder=ROOT)
-    assert done.returncode == 0, done.stderr
-    (path,) = folder.glob("*.whl")
-    assert path.name == f"lrfinder-{lrfinder.__version__}-py3-none-any.whl"
-    with zipfile.ZipFile(path) as archive:
-        yield archive
-
-
-def sources() -> set[str]:
-    """Every file of the packages that belongs into the wheel."""
-    kinds = {".py", ".pyi", ".typed"}
-    files = [path for package in NAMES for path in (ROOT / package).rglob("*") if path.is_file()]
-    return {path.relative_to(ROOT).as_posix() for path in files if path.suffix in kinds}
-
-
-def test_the_wheel_holds_both_packages_and_nothing_else(wheel: zipfile.ZipFile):
-    held = set(wheel.namelist())
-    about = {name for name in held if name.startswith(f"lrfinder-{lrfinder.__version__}.dist-info/")}
-    assert held - about == sources()
-    assert {Path(name).name for name in about} == {"METADATA", "WHEEL", "RECORD", "entry_points.txt"}
-
-
-def test_the_wheel_holds_what_type_checkers_and_the_demo_need(wheel: zipfile.ZipFile):
-    for package in NAMES:
-        assert {f"{package}/__init__.py", f"{package}/__init__.pyi", f"{package}/py.typed"} <= set(wheel.namelist())
-    assert {f"lrfinder/demo/{name}.py" for name in ("__init__", "data", "models", "recipes")} <= set(wheel.namelist())
-    assert not [name for name in wheel.namelist() if "test" in name.split("/")[0]]
-
-
-def test_the_wheel_makes_the_command(wheel: zipfile.ZipFile):
-    (name,) = [name for name in wheel.namelist() if name.endswith("entry_points.txt")]
-    assert wheel.read(name).decode().split() == ["[console_scripts]", "lrfinder", "=", "lrfinder.cli:main"]
-
-
-def test_the_wheel_knows_its_version_and_what_it_needs(wheel: zipfile.ZipFile):
-    (name,) = [name for name in wheel.namelist() if name.endswith("METADATA")]
-    metadata = wheel.read(name).decode()
-    assert f"\nVersion: {lrfinder.__version__}\n" in metadata
-    needed = re.findall(r"^Requires-Dist: ([\w-]+)[^;\n]*$", metadata, flags=re.MULTILINE)
-    assert sorted(name.replace("-", "_") for name in needed) == needed_packages()
-    assert {"demo", "lightning", "ignite"} <= set(re.findall(r"^Provides-Extra: ([\w-]+)$", metadata, flags=re.MULTILINE))
-
-
-def needed_packages() -> list[str]:
-    """What the two packages import at run time, by the names on PyPI, without those of the extras."""
-    names = {
-        name.split(".")[0]
-        for path in sources()
-        if path.endswith(".py") and path != "lrfinder/demo/data.py" and not path.startswith("lrfinder/integrations/")
-        for node in ast.walk(ast.parse((ROOT / path).read_text()))
-        for name in ([alias.name for alias in node.names] if isinstance(node, ast.Import) else [getattr(node, "module", None) or ""])
-    }
-    known = {"torch", "numpy", "scipy", "matplotlib", "click", "tqdm", "lazy_loader"}
-    foreign = names - known - {"hessian", "lrfinder", "", *sys.stdlib_module_names}
-    assert not foreign, f"imported but unknown here: {foreign}"
-    return sorted(names & known)
-
-
-def test_the_version_is_the_projects():
-    text = (ROOT / "pyproject.toml").read_text()
-    assert re.findall(r'^version = "(.+)"$', text, flags=re.MULTILINE) == [lrfinder.__version__]

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 from commands import python
 
+import lrfinder
 from lrfinder.integrations.needs import numbers, require
 
 ROOT = Path(__file__).parents[2]
+SITE = Path(lrfinder.__file__).parents[1]  # the checkout, or where the wheel was installed
 FRAMEWORKS = ["accelerate", "ignite", "lightning", "transformers"]
 SENTENCE = 'lrfinder.integrations.{extra} needs {package}: pip install "lrfinder[{extra}]"'
 
@@ -30,7 +32,7 @@ def without(package: str, module: str, folder: Path) -> Path:
     [("transformers", "transformers"), ("accelerate", "accelerate"), ("lightning", "lightning"), ("ignite", "pytorch-ignite")],
 )
 def test_a_missing_extra_is_told_in_one_sentence(extra: str, package: str, tmp_path: Path):
-    there = f"{ROOT}{os.pathsep}{without(package, extra, tmp_path)}"
+    there = f"{SITE}{os.pathsep}{without(package, extra, tmp_path)}"
     done = python("-S", "-c", f"import lrfinder.integrations.{extra}", folder=tmp_path, PYTHONPATH=there)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == f"ImportError: {SENTENCE.format(extra=extra, package=package)}"
@@ -53,7 +55,7 @@ def test_the_extras_of_the_project_are_what_the_adapters_ask_for():
     project = (ROOT / "pyproject.toml").read_text()
     for extra in FRAMEWORKS:
         (line,) = re.findall(rf"^{extra} = \[(.*)\]$", project, flags=re.MULTILINE)
-        source = (ROOT / "lrfinder" / "integrations" / f"{extra}.py").read_text()
+        source = (SITE / "lrfinder" / "integrations" / f"{extra}.py").read_text()
         asked = re.findall(r'^require\("([\w-]+)", "(\w+)", "([\d.]+)"\)$', source, flags=re.MULTILINE)
         assert {f'"{package}>={least}"' for package, _, least in asked} == set(line.split(", "))
         assert {name for _, name, _ in asked} == {extra}
