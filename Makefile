@@ -7,12 +7,12 @@ APART := .apart
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint types unit test-lowest test-wheel package cost safety accuracy fine-tuning clean
+.PHONY: demo test lint types docs unit test-lowest test-wheel package cost safety accuracy fine-tuning clean
 
 demo: $(VENV)/.demo
 	$(BIN)/lrfinder demo -o lr.png -o lr.json
 
-test: lint types unit
+test: lint types docs unit
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -20,6 +20,10 @@ lint: $(VENV)/.dev
 
 types: $(VENV)/.dev
 	$(BIN)/mypy
+
+# Warnings are errors, and so is a name of ours that leads nowhere.
+docs: $(VENV)/.dev
+	$(BIN)/python -m sphinx --fresh-env --fail-on-warning --keep-going --nitpicky --quiet docs docs/_build/html
 
 unit: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2
@@ -86,4 +90,4 @@ $(LOWEST)/.dev: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(LOWEST) $(APART) dist lr.png lr.json
+	rm -rf $(VENV) $(LOWEST) $(APART) dist docs/_build lr.png lr.json

@@ -148,14 +148,20 @@ def averaging(group: Group, gain: float, formula: str, diagonal: Preconditioner,
     )
 
 
-@stability_limit(torch.optim.Adam, torch.optim.AdamW, torch.optim.RAdam)
+@stability_limit(torch.optim.Adam, torch.optim.RAdam)
 def adam(group: Group) -> StabilityLimit:
-    """``2 (1 + b1) / (1 - b1)`` over the preconditioned sharpness (Cohen et al. 2022, arXiv:2207.14484); AdamW's decay beside it.
+    """``2 (1 + b1) / (1 - b1)`` over the preconditioned sharpness (Cohen et al. 2022, arXiv:2207.14484).
 
     RAdam is this Adam times a rectification that starts near zero and tends to one; one is taken.
     """
     beta1 = float(group["betas"][0])
     return averaging(group, (1 - beta1) / (1 + beta1), "2 (1 + b1) / (1 - b1)", preconditioner.adam, beta1)
+
+
+@stability_limit(torch.optim.AdamW)
+def adamw(group: Group) -> StabilityLimit:
+    """As Adam, with the decay beside it; before torch 2.7 its groups do not say so."""
+    return adam({**group, "decoupled_weight_decay": True})
 
 
 @stability_limit(torch.optim.Adamax)

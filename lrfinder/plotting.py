@@ -50,7 +50,7 @@ def plot(*results: Result, path: str | os.PathLike[str] | None = None, ax: Axes 
         ax: Axes to draw on, with what may be on them already; None makes a new figure.
 
     Returns:
-        The figure. It belongs to no pyplot state: nothing pops up and nothing needs closing.
+        The figure. It belongs to no pyplot state, so nothing pops up and nothing needs closing.
 
     Raises:
         ValueError, TypeError: If there is nothing to draw, or something that cannot be drawn.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -9,6 +10,7 @@ import torch
 
 Case = TypeVar("Case")
 HAS_MUON = hasattr(torch.optim, "Muon")  # since 2.9
+HAS_DECOUPLED_ADAM = "decoupled_weight_decay" in inspect.signature(torch.optim.Adam).parameters  # since 2.7; RAdam's and NAdam's are older
 
 
 def with_muon(cases: Mapping[str, Case]) -> dict[str, Case]:

@@ -16,6 +16,7 @@ from oracles import HELD, create_state, divergence_threshold, hold, is_divergent
 from schedulefree import AdamWScheduleFree, SGDScheduleFree
 from torch import nn
 from torch.optim import ASGD, SGD, Adadelta, Adafactor, Adagrad, Adam, Adamax, AdamW, NAdam, RAdam, RMSprop
+from versions import HAS_DECOUPLED_ADAM
 
 from hessian import StabilityLimit
 from hessian.limits import limits_of
@@ -76,7 +77,7 @@ LIMIT_CASES = {
     "adam much momentum": case(Adam, betas=(0.98, 0.999)),
     "adam eps": case(Adam, eps=0.1),
     "adam l2": case(Adam, weight_decay=20),
-    "adam decoupled": case(Adam, weight_decay=10, decoupled_weight_decay=True),
+    **({"adam decoupled": case(Adam, weight_decay=10, decoupled_weight_decay=True)} if HAS_DECOUPLED_ADAM else {}),
     "adam amsgrad": case(Adam, amsgrad=True),
     "adam amsgrad l2": case(Adam, amsgrad=True, weight_decay=20),
     "adamw": case(AdamW, weight_decay=10),

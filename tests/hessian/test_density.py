@@ -13,6 +13,7 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from oracles import dense_hessian, symmetric
+from scipy.integrate import trapezoid
 from torch import nn
 
 from hessian import HessianOperator, Problem, spectral_density
@@ -40,7 +41,7 @@ def exact_density(spectrum, grid, sigma):
 
 
 def integral(density):
-    return float(np.trapezoid(density.density, density.grid))
+    return float(trapezoid(density.density, density.grid))
 
 
 def assert_within_errors(density, spectrum):
