@@ -67,9 +67,9 @@ def new_axes(ax: Axes | None) -> tuple[Figure, Axes]:
     return figure, figure.add_subplot()
 
 
-def draw_legend(ax: Axes) -> None:
+def draw_legend(ax: Axes, columns: int = 3) -> None:
     """All labels in columns below the axes, where they hide nothing."""
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, 0), borderaxespad=5, ncols=3, fontsize=8, frameon=False)
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, 0), borderaxespad=5, ncols=columns, fontsize=8, frameon=False)
 
 
 def plot_limit(limit: StableLR, path: str | os.PathLike[str] | None, ax: Axes | None) -> Figure:

@@ -20,11 +20,14 @@ from hessian.doubts import CurvatureDoubt
 from hessian.errors import BadArgument
 from hessian.files import read_limited, write_atomically
 from hessian.ranges import LARGEST_LOSS, AboveZero, Count, Positive, Some
+from hessian.reports.embedded import extract
 from hessian.strict_json import parse
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from hessian.reports.parts import Report
 
 Floats = npt.NDArray[np.float64]
 IMAGES = (".png", ".svg", ".pdf")
@@ -40,6 +43,8 @@ class Result:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         Result.kinds[cls.kind] = cls
+        if "__str__" in vars(cls):  # IPython asks the class itself first, and there finds what dataclasses make of repr
+            cls._repr_pretty_ = Result._repr_pretty_  # type: ignore[method-assign]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, with ``kind`` and ``schema``."""
@@ -90,8 +95,43 @@ class Result:
         """
         raise BadArgument(f"a {self.kind} has no picture; save it as .json.")
 
+    def report(self) -> Report | None:
+        """What a page about the result says; None if there is none."""
+        return None
+
+    def to_html(self) -> str:
+        """What an ``.html`` file holds: a page that stands alone, without scripts or requests, and with the JSON inside.
+
+        Raises:
+            BadArgument: If the result has no report.
+        """
+        from hessian.reports.to_html import page
+
+        report = self.report()
+        if report is None:
+            raise BadArgument(f"a {self.kind} has no report for .html; save it as .json.")
+        return page(report, json.dumps(self.to_dict(), allow_nan=False))
+
+    def _repr_html_(self) -> str | None:
+        """The report as notebooks show it; None, and they show the text, if there is none."""
+        from hessian.reports.to_html import fragment
+
+        report = self.report()
+        return None if report is None else fragment(report)
+
+    def _repr_markdown_(self) -> str | None:
+        """The same where no HTML is shown."""
+        from hessian.reports.to_markdown import markdown
+
+        report = self.report()
+        return None if report is None else markdown(report)
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """Where IPython shows text, what ``print`` shows."""
+        printer.text(str(self))
+
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the result; the suffix decides: ``.json`` (read back with ``load``), ``.csv``, ``.png``, ``.svg`` or ``.pdf``.
+        """Write the result; the suffix decides: ``.json`` or ``.html``, which ``load`` reads back, ``.csv``, ``.png``, ``.svg``, ``.pdf``.
 
         An existing file is replaced only once the new one is complete.
 
@@ -102,15 +142,17 @@ class Result:
         suffix = Path(path).suffix.lower()
         if suffix == ".json":
             return write_atomically(path, self.to_json().encode())
+        if suffix == ".html":
+            return write_atomically(path, self.to_html().encode())
         if suffix == ".csv":
             return write_atomically(path, csv_text(self.rows()).encode())
         if suffix in IMAGES:
             return save_figure(self.plot(), path)
-        raise BadArgument(f"{os.fspath(path)!r} ends in none of .json, .csv, {', '.join(IMAGES)}; choose one of these.")
+        raise BadArgument(f"{os.fspath(path)!r} ends in none of .json, .html, .csv, {', '.join(IMAGES)}; choose one of these.")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Any:
-        """Read what ``save`` wrote as ``.json``; on a subclass, only a result of that class.
+        """Read what ``save`` wrote as ``.json`` or ``.html``; on a subclass, only a result of that class.
 
         The file may be anything: it is checked field by field, nothing in it is run, and at most 64 MiB are read.
 
@@ -119,7 +161,7 @@ class Result:
             OSError: If it cannot be read.
         """
         try:
-            return cls.from_dict(parse(read_limited(path)))
+            return cls.from_dict(parse(extract(read_limited(path))))
         except (ValueError, TypeError, RecursionError, MemoryError) as error:
             raise BadArgument(f"{os.fspath(path)!r} is not a saved result: {str(error) or 'it does not fit into memory'}.") from error
 
@@ -134,11 +176,17 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
     suffix = Path(path).suffix.lower()
     if suffix not in IMAGES:
         raise BadArgument(f"{os.fspath(path)!r} ends in none of {', '.join(IMAGES)}; choose one of these.")
+    return write_atomically(path, rendered(figure, suffix[1:]))
+
+
+def rendered(figure: Figure, form: str) -> bytes:
+    """A figure as a file of that form holds it."""
     buffer = BytesIO()
     with warnings.catch_warnings(), np.errstate(over="ignore"):  # ticks overflow beside 1e300; the picture is right all the same
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a box stands for a letter that the font lacks
-        figure.savefig(buffer, format=suffix[1:], dpi=150)
-    return write_atomically(path, buffer.getvalue())
+        warnings.filterwarnings("ignore", "constrained_layout not applied")  # a name that leaves no room for the axes runs over them
+        figure.savefig(buffer, format=form, dpi=150)
+    return buffer.getvalue()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -339,3 +387,9 @@ class StableLR(Result):
         from hessian.plotting import plot_limit
 
         return plot_limit(self, path, ax)
+
+    def report(self) -> Report:
+        """The limit, what binds, the sharpest parameters and every doubt."""
+        from hessian.reports.limit import limit_report
+
+        return limit_report(self)

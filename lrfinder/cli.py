@@ -23,7 +23,7 @@ from lrfinder.targets import Settings, accepted, call_factory, framed, frameless
 
 FOUND, USER_ERROR, USAGE, NO_RESULT, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 143
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
-IMAGES, FORMS = (".png", ".svg", ".pdf"), {"plot": (), "stable-lr": (".json",)}  # beside images; the other commands know all
+IMAGES, FORMS = (".png", ".svg", ".pdf"), {"plot": (), "stable-lr": (".json", ".html")}  # beside images; the other commands know all
 
 EPILOG = (
     "\b\nExit status: 0 found, 1 your code raised an error, 2 wrong usage or target,\n"
@@ -33,7 +33,7 @@ EPILOG = (
 
 def check_output(context: click.Context, parameter: click.Parameter, values: Iterable[str]) -> tuple[str, ...]:
     """Refuse an output that could not be written, before minutes are spent on measuring."""
-    known = (*IMAGES, *FORMS.get(str(context.info_name), (".json", ".csv")))
+    known = (*IMAGES, *FORMS.get(str(context.info_name), (".json", ".csv", ".html")))
     for value in values:
         path = Path(value)
         if path.suffix.lower() not in known:
@@ -49,7 +49,7 @@ def check_output(context: click.Context, parameter: click.Parameter, values: Ite
 
 def outputs(function: Callable[..., Any]) -> Callable[..., Any]:
     """The ``-o`` option."""
-    text = "Where to write the result; the suffix decides (.png .svg .pdf .json .csv). Repeatable."
+    text = "Where to write the result; the suffix decides (.html .png .svg .pdf .json .csv). Repeatable."
     return click.option("-o", "--output", "outputs", multiple=True, callback=check_output, help=text)(function)
 
 

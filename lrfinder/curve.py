@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from hessian.reports.parts import Report
+
 Status = Literal["completed", "diverged", "nonfinite", "data_ended", "interrupted"]
 LEAST_POINTS = 10
 CURES = {
@@ -259,6 +261,12 @@ class LRCurve(Result):
         from lrfinder.describe_curve import describe_curve
 
         return describe_curve(self)
+
+    def report(self) -> Report:
+        """Where the loss breaks, and what the published rules say."""
+        from lrfinder.report_curve import curve_report
+
+        return curve_report(self)
 
     def plot(self, path: str | os.PathLike[str] | None = None, ax: Axes | None = None) -> Figure:
         """The losses over the learning rate; see ``lrfinder.plot``."""

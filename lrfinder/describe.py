@@ -6,7 +6,7 @@ import math
 import textwrap
 from collections.abc import Iterator
 
-from hessian.doubts import CurvatureDoubt
+from hessian.doubts import CurvatureDoubt, Sentence
 from lrfinder.combine import agreement, best_of, corrected_break
 from lrfinder.horizon import SCHEDULE_NAMES
 from lrfinder.meaning import meaning_of
@@ -116,10 +116,15 @@ def schedule_text(found: Suggestion) -> str:
     return f"found.apply(optimizer){decay}"
 
 
-def sentences(found: Suggestion) -> list[str]:
+def all_doubts(found: Suggestion) -> list[Sentence]:
     """Every doubt, also those about the curvature measurement that the suggestion does not repeat."""
     about_limit = [doubt for doubt in found.limit.doubts if doubt is not CurvatureDoubt.NOT_CONVERGED] if found.limit else []
-    return [doubt.value for doubt in (*found.doubts, *about_limit)]
+    return [*found.doubts, *about_limit]
+
+
+def sentences(found: Suggestion) -> list[str]:
+    """All of them as the print has them."""
+    return [doubt.value for doubt in all_doubts(found)]
 
 
 def row(label: str, text: str) -> list[str]:

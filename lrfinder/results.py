@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts, CyclicLR, OneCycleLR, SequentialLR
 
+    from hessian.reports.parts import Report
+
 Schedule = Literal["constant", "onecycle", "cosine", "linear"]
 
 
@@ -144,6 +146,12 @@ class Suggestion(Result):
 
         return describe_suggestion(self)
 
+    def report(self) -> Report:
+        """The answer, what to paste, every doubt with what to do, and the evidence."""
+        from lrfinder.report import suggestion_report
+
+        return suggestion_report(self)
+
     def rows(self) -> list[tuple[Any, ...]]:
         return self.curve.rows()
 
@@ -199,7 +207,7 @@ class Suggestion(Result):
 
 
 def load(path: str | os.PathLike[str]) -> Any:
-    """Read back whatever ``save`` wrote as ``.json``: an ``LRCurve``, a ``Suggestion`` or a ``StableLR``.
+    """Read back whatever ``save`` wrote as ``.json`` or ``.html``: an ``LRCurve``, a ``Suggestion`` or a ``StableLR``.
 
     Args:
         path: The file.

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import hessian
 import lrfinder
 
 ROOT = Path(__file__).parents[1]
@@ -17,9 +18,10 @@ def anchors(page: Path) -> list[str]:
     return [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]
 
 
-def test_every_doubt_stands_in_the_docs_with_its_sentence():
+def test_every_doubt_stands_in_the_docs_with_its_sentence_and_what_to_do():
     page = (ROOT / "docs" / "doubts.md").read_text()
-    assert [doubt.name for doubt in lrfinder.Doubt if f"| `{doubt.name}` | {doubt.value} |" not in page] == []
+    doubts = (*lrfinder.Doubt, *hessian.CurvatureDoubt)
+    assert [doubt.name for doubt in doubts if f"| `{doubt.name}` | {doubt.value} | {doubt.what_to_do} |" not in page] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

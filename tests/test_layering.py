@@ -21,7 +21,7 @@ NUMPY_ONLY = [
     f"lrfinder.{name}"
     for name in (
         *("basin", "budget", "combine", "constants", "cost", "curve", "cyclical", "describe", "describe_curve", "doubts"),
-        *("horizon", "meaning", "ramp", "results", "rules", "smoothing", "softmin", "stopping"),
+        *("horizon", "meaning", "ramp", "report", "report_curve", "results", "rules", "smoothing", "softmin", "stopping"),
     )
 ]
 FRAMEWORKS = ("accelerate", "ignite", "lightning", "transformers")
@@ -71,7 +71,7 @@ def the_lower_layer_does_not_know_the_upper(module: str, tree: ast.Module) -> It
 
 
 def only_plotting_imports_matplotlib(module: str, tree: ast.Module) -> Iterator[str]:
-    if module not in ("hessian.plotting", "lrfinder.plotting"):
+    if module not in ("hessian.plotting", "hessian.reports.svg", "lrfinder.plotting"):
         yield from (name for name in imports(tree) if is_import_of("matplotlib", name))
 
 
@@ -141,6 +141,7 @@ SPOILED = [
     ("the_lower_layer_does_not_know_the_upper", "hessian", "from lrfinder import find_lr as f"),
     ("only_plotting_imports_matplotlib", "lrfinder.results", "from matplotlib.axes import Axes"),
     ("only_plotting_imports_matplotlib", "hessian.results", "def plot():\n    import matplotlib as m"),
+    ("only_plotting_imports_matplotlib", "hessian.reports.to_html", "def f():\n    from matplotlib.figure import Figure"),
     ("only_plotting_imports_matplotlib", "lrfinder.cli", "if TYPE_CHECKING:\n    pass\nelse:\n    import matplotlib"),
     ("nobody_imports_pyplot", "lrfinder.plotting", "import matplotlib.pyplot as plt"),
     ("nobody_imports_pyplot", "hessian.plotting", "from matplotlib import pyplot"),

@@ -143,6 +143,8 @@ SIGNATURES = {
     lrfinder.Suggestion.sgdr: "self, optimizer, total_steps=None, **settings",
     lrfinder.Suggestion.one_cycle: "self, optimizer, total_steps=None, **settings",
     lrfinder.Suggestion.save: "self, path",
+    lrfinder.Suggestion.to_html: "self",
+    lrfinder.Suggestion.report: "self",
 }
 PUBLIC = {f"{package}.{name}": getattr(importlib.import_module(package), name) for package in NAMES for name in NAMES[package]}
 FUNCTIONS = {name: value for name, value in PUBLIC.items() if inspect.isfunction(value)}

@@ -40,7 +40,7 @@ def wheel(built: dict[str, Path]) -> Iterator[zipfile.ZipFile]:
 
 def sources() -> set[str]:
     """Every file of the packages that belongs into the wheel."""
-    kinds = {".py", ".pyi", ".typed"}
+    kinds = {".py", ".pyi", ".typed", ".css"}
     files = [path for package in PACKAGES for path in (ROOT / package).rglob("*") if path.is_file()]
     return {path.relative_to(ROOT).as_posix() for path in files if path.suffix in kinds}
 

@@ -607,7 +607,7 @@ def test_what_has_no_table_or_picture_says_so(result, tmp_path):
         result.save(tmp_path / "limit.csv")
     with pytest.raises(ValueError, match=r"a eigen has no picture; save it as .json"):
         eigen.save(tmp_path / "eigen.png")
-    with pytest.raises(ValueError, match=r"ends in none of .json, .csv, .png, .svg, .pdf"):
+    with pytest.raises(ValueError, match=r"ends in none of .json, .html, .csv, .png, .svg, .pdf"):
         result.save(tmp_path / "limit.txt")
     with pytest.raises(ValueError, match=r"ends in none of .png, .svg, .pdf"):
         result.plot(tmp_path / "limit.json")

@@ -184,9 +184,11 @@ def is_picture(path: Path) -> bool:
 
 
 def test_demo_prints_the_suggestion_and_writes_it_in_every_form(tmp_path: Path):
-    done = lrfinder("demo", "--budget", "60", "-o", "lr.png", "-o", "lr.json", "-o", "lr.csv", folder=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "wrote lr.png\nwrote lr.json\nwrote lr.csv\n")
+    wanted = [option for suffix in ("png", "json", "csv", "html") for option in ("-o", f"lr.{suffix}")]
+    done = lrfinder("demo", "--budget", "60", *wanted, folder=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "wrote lr.png\nwrote lr.json\nwrote lr.csv\nwrote lr.html\n")
     found = load(tmp_path / "lr.json")
+    assert load(tmp_path / "lr.html") == found
     assert done.stdout == f"{found}\n"
     assert found == find_lr(**make("digits-mlp"), budget=60)  # the process found what the library finds
     assert found.limit is not None
@@ -442,8 +444,8 @@ def assert_refused(done: subprocess.CompletedProcess[str], words: str) -> None:
 
 
 USAGE = {
-    "suffix": (["find", "light:make", "-o", "lr.txt"], "'lr.txt' ends in none of .png, .svg, .pdf, .json, .csv."),
-    "suffix of a limit": (["stable-lr", "light:make", "-o", "lr.csv"], "'lr.csv' ends in none of .png, .svg, .pdf, .json."),
+    "suffix": (["find", "light:make", "-o", "lr.txt"], "'lr.txt' ends in none of .png, .svg, .pdf, .json, .csv, .html."),
+    "suffix of a limit": (["stable-lr", "light:make", "-o", "lr.csv"], "'lr.csv' ends in none of .png, .svg, .pdf, .json, .html."),
     "no suffix": (["demo", "-o", "lr"], "'lr' ends in none of .png,"),
     "folder": (["find", "light:make", "-o", "no/such/lr.png"], "cannot write into the folder 'no/such'."),
     "schedule": (["find", "light:make", "--schedule", "step"], "'step' is not one of 'constant', 'onecycle', 'cosine', 'linear'."),

@@ -1,0 +1,110 @@
+"""What a page about a suggestion says: the answer, what to paste, every doubt, the evidence, and what it holds for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hessian.reports.parts import Code, Picture, Report, Section, Table, Words, doubts_section, settings_section, shares_section
+from lrfinder.describe import all_doubts, evidence, schedule_text
+from lrfinder.meaning import meaning_of
+from lrfinder.results import Suggestion
+from lrfinder.warmup import ONECYCLE_START
+
+ELSEWHERE = ("schedule", "factors", "this lr", "valid for", "cost")  # lines of the print that have a section of their own
+PEAKS = {
+    "constant": "It is for a constant learning rate",
+    "onecycle": "It is the peak of a 1cycle schedule",
+    "cosine": "It is the peak of a schedule with cosine decay",
+    "linear": "It is the peak of a schedule with linear decay",
+    None: "It is for a constant learning rate, as no schedule was named,",
+}
+
+
+def suggestion_report(found: Suggestion) -> Report:
+    """The answer first, then what to do with it, then why."""
+    doubts = all_doubts(found)
+    layers = [shares_section("Sharpest parameters", found.limit.by_parameter)] if found.limit and found.limit.by_parameter else []
+    rows = tuple((label.capitalize(), text.replace("; ", "\n")) for label, text in evidence(found) if label not in ELSEWHERE)
+    return Report(
+        label="Suggested learning rate",
+        number=f"{found.lr:.2g}",
+        lead=lead(found, len(doubts)),
+        picture=Picture("Loss over learning rate", description(found), lambda ax: found.plot(ax=ax)),
+        sections=(
+            Section("To use it", tuple(usage(found)), first=True),
+            doubts_section(doubts),
+            Section("Evidence", (Table("What was measured", ("Measurement", "What was seen"), (*rows, *rules_row(found))),)),
+            Section("How the number came about", (factors_table(found),)),
+            *layers,
+            settings_section(settings(found)),
+        ),
+    )
+
+
+def lead(found: Suggestion, doubts: int) -> tuple[str, ...]:
+    """What the number means, in sentences."""
+    low, high = found.interval
+    count = "No doubts were raised." if not doubts else f"{'One doubt is' if doubts == 1 else f'{doubts} doubts are'} listed below."
+    return (
+        f"A good one is to be expected between `{low:.2g}` and `{high:.2g}`.",
+        f"{PEAKS[found.schedule]} over {found.total_steps:,} steps.",
+        count,
+    )
+
+
+def description(found: Suggestion) -> str:
+    """The picture in words."""
+    curve, (low, high) = found.curve, found.interval
+    parts = [
+        f"The smoothed loss of a sweep of {len(curve.lrs)} steps from {curve.lrs[0]:.2g} to {curve.lrs[-1]:.2g}, "
+        f"lowest from {found.basin[0]:.2g} to {found.basin[1]:.2g}",
+        "it does not break" if curve.break_lr is None else f"from {curve.break_lr:.2g} on, where the loss breaks, the picture is grey",
+        f"a thick line stands at the suggestion {found.lr:.2g}, in a green band from {low:.2g} to {high:.2g}",
+    ]
+    if found.limit is not None:
+        parts.append(f"above the curvature limit {found.limit.curvature_lr:.2g} it is hatched")
+    if found.probes is not None:
+        parts.append(f"diamonds show the loss that {len(found.probes.runs)} short trainings reached")
+    return "; ".join(parts) + "."
+
+
+def usage(found: Suggestion) -> Iterator[Words | Code]:
+    """The line to paste and what it does at the start."""
+    yield Code(schedule_text(found).replace("; ", "\n"))
+    yield Words("`found` is what `find_lr` returned, or `lrfinder.load` of this file. Param groups keep their ratios to the largest.")
+    advice = found.warmup
+    if advice is not None and not advice.own and advice.steps:
+        yield Words(f"Before that, warm up over {advice.steps:,} steps in a straight line from {advice.start_lr:.2g}.")
+    if advice is not None and advice.own and advice.start_lr < found.lr * ONECYCLE_START:
+        yield Words(f"It starts at {advice.start_lr:.2g}, lower than usual, where the first steps are stable.")
+
+
+def rules_row(found: Suggestion) -> Iterator[tuple[str, str]]:
+    """What the published rules make of the same sweep."""
+    said = ", ".join(f"{name} {lr:.2g}" for name, lr in found.curve.suggestions().items())
+    yield "Published rules", f"{said or 'none finds a learning rate'}\nnone of them decides"
+
+
+def factors_table(found: Suggestion) -> Table:
+    """The middle of the basin, and every factor with what it leads to."""
+    rows, lr = [("Middle of the basin of the sweep", "", f"{found.midpoint:.2g}")], found.midpoint
+    for name, value in found.factors.items():
+        lr *= value
+        rows.append((f"{name[:1].upper()}{name[1:]}", f"x{value:.2g}", f"{lr:.2g}"))
+    rows.append(("Suggested learning rate", "", f"{found.lr:.2g}"))
+    return Table("How the number came about", ("Step", "Factor", "Learning rate"), tuple(rows), numbers=(1, 2), sum=True)
+
+
+def settings(found: Suggestion) -> Iterator[tuple[str, str]]:
+    """What it holds for."""
+    curve = found.curve
+    yield "Model", curve.model
+    yield "Optimizer", curve.optimizer
+    yield "Its learning rate", meaning_of(curve.optimizer) or ""
+    yield "Batch", f"{curve.batch_size or '?'} samples" + (f" of {curve.samples:,}" if curve.samples else "")
+    yield "Step", curve.recipe
+    yield "Planned", f"{found.total_steps:,} steps, schedule {found.schedule or 'unknown'}"
+    yield "Sweep", f"{len(curve.lrs)} of {curve.num_iter} steps from {curve.start_lr:.2g} to {curve.end_lr:.2g}, {curve.status}"
+    yield "Seed", str(curve.seed)
+    yield "Cost", f"{found.gradients:.0f} gradients" if found.gradients else ""
+    yield "Exact value", f"{found.lr:.6g}"
