@@ -49,7 +49,7 @@ class Batches:
 
     def __iter__(self) -> Iterator[Any]:
         """Batches until a whole pass gives none."""
-        yield from agreed(self.endless(), self.team)
+        return agreed(self.endless(), self.team)
 
     def endless(self) -> Iterator[Any]:
         """The same of this rank's data alone."""
@@ -124,16 +124,42 @@ class Window(tuple[Any, ...]):
         return window
 
 
-def agreed(source: Iterator[Any], team: Team) -> Iterator[Any]:
-    """Batches until a rank has none left, and windows as long as the shortest rank's: no rank then waits for another in a backward pass."""
-    while not team.alone:
-        batch = next(source, NO_MORE)
-        parts = 0 if batch is NO_MORE else len(batch) if isinstance(batch, Window) else 1
-        parts = team.least(parts, "a batch")
+class Ahead(Iterator[Any]):
+    """Batches until a rank has none left, and windows as long as the shortest rank's: no rank then waits for another in a backward pass.
+
+    Ranks meet for that; where they do anyway, for the loss of a batch, each ``fetch``es its next one before, and all ``agree`` there.
+    """
+
+    def __init__(self, source: Iterator[Any], team: Team) -> None:
+        self._source = source
+        self._team = team
+        self._batch: Any = None
+        self._own: int | None = None  # micro-batches here; none fetched yet where that is not known
+        self._agreed: int | None = None
+
+    def fetch(self) -> int:
+        """Read this rank's next batch, unless that was done: how many micro-batches it is, 0 where there is none."""
+        if self._own is None:
+            self._batch = next(self._source, NO_MORE)
+            self._own = 0 if self._batch is NO_MORE else len(self._batch) if isinstance(self._batch, Window) else 1
+        return self._own
+
+    def agree(self, parts: int) -> None:
+        """What every rank has of the batch that was fetched."""
+        self._agreed = parts
+
+    def __next__(self) -> Any:
+        own = self.fetch()
+        parts = self._team.least(own, "a batch") if self._agreed is None else self._agreed
         if not parts:
-            return
-        yield Window(batch[:parts], batch.share) if isinstance(batch, Window) else batch
-    yield from source
+            raise StopIteration
+        batch, self._batch, self._own, self._agreed = self._batch, None, None, None
+        return Window(batch[:parts], batch.share) if isinstance(batch, Window) else batch
+
+
+def agreed(source: Iterator[Any], team: Team) -> Iterator[Any]:
+    """The batches of all ranks; alone, the source itself."""
+    return source if team.alone else Ahead(source, team)
 
 
 def check_readable(data: Any, name: str) -> None:
@@ -169,9 +195,12 @@ def move(batch: Any, device: torch.device | None) -> Any:
 
 
 def to_device(value: Any, device: torch.device) -> Any:
-    """Anything that has a ``to``, as the batch classes of most libraries do; of some it moves what it is called on, hence the copy."""
+    """Anything that has a ``to``, as the batch classes of most libraries do; of some it moves what it is called on, hence the copy.
+
+    A tensor on its way to an accelerator is not waited for: what the device does next waits by itself.
+    """
     own: Any = value if isinstance(value, (Tensor, PackedSequence)) else copy.copy(value)
-    return own.to(device)
+    return own.to(device, **({"non_blocking": device.type not in ("cpu", "mps")} if isinstance(value, Tensor) else {}))
 
 
 def mapped(batch: Any, change: Callable[[Any], Any]) -> Any:

@@ -28,7 +28,7 @@ from hessian.wire import Wire, patient
 
 LONGEST = 240  # bytes of the sentence that says what went wrong
 GOING, DONE, FAILED = 0.0, 1.0, 2.0
-COLUMNS = 4  # what the table is for, the state of the rank, two numbers
+COLUMNS = 6  # what the table is for, the state of the rank, four numbers
 PURPOSES = ("a loss", "a batch", "a count", "a product", "the end")
 
 T = TypeVar("T")
@@ -140,8 +140,15 @@ class Team:
         """Mean over the ranks, weighted by their samples; the same on every rank, bit for bit. NaN if one is."""
         if self.alone:
             return value
-        rows = self._table("a loss", value, weight or 1)
-        return math.fsum(row[0] * row[1] for row in rows) / math.fsum(row[1] for row in rows) if finite(rows) else math.nan
+        return mean_of([(row[0], row[1]) for row in self.rows("a loss", value, weight or 1)])
+
+    def rows(self, purpose: str, *numbers: float) -> list[list[float]]:
+        """Up to four numbers of every rank, in order: the one small all-reduce that all else here is made of.
+
+        Raises:
+            PeerError: If a rank failed, is gone, or is somewhere else.
+        """
+        return self._table(purpose, numbers)
 
     def least(self, count: int, purpose: str = "a count") -> int:
         """The smallest of the ranks' counts."""
@@ -149,7 +156,7 @@ class Team:
 
     def lowest(self, value: float, purpose: str = "a count") -> float:
         """The smallest of the ranks' values."""
-        return value if self.alone else min(row[0] for row in self._table(purpose, value))
+        return value if self.alone else min(row[0] for row in self.rows(purpose, value))
 
     def every(self, state: bool) -> bool:
         """Whether it is true on every rank."""
@@ -159,17 +166,17 @@ class Team:
         """Sum over the ranks that see different batches; None if one does not know."""
         if self.alone:
             return count
-        rows = self._table("a count", math.nan if count is None else count)
+        rows = self.rows("a count", math.nan if count is None else count)
         return round(math.fsum(row[0] for row in rows) / self.replicas) if finite(rows) else None
 
     def share(self, weight: float) -> float:
         """This rank's share of the weights of all that see different batches."""
-        return 1.0 if self.alone else weight * self.replicas / math.fsum(row[0] for row in self._table("a count", weight))
+        return 1.0 if self.alone else weight * self.replicas / math.fsum(row[0] for row in self.rows("a count", weight))
 
     def sum_(self, vector: Tensor) -> Tensor:
         """The vector summed, in place, over the ranks that see different batches: one all-reduce, once every rank has its part."""
         if not self.alone:
-            self._table("a product")
+            self.rows("a product")
             self._reduce(vector, self.over_data)
         return vector
 
@@ -217,21 +224,17 @@ class Team:
             return
         echo = error is not None and is_communication(error)
         try:
-            self._table("the end", float(echo), state=DONE if error is None else FAILED, text=sentence(error))
+            self._table("the end", (float(echo),), state=DONE if error is None else FAILED, text=sentence(error))
         except PeerError as others:
             if error is None or echo:
                 raise others from error
 
     # The table -------------------------------------------------------------------------------------------------------------------------
 
-    def _table(self, purpose: str, first: float = 0.0, second: float = 0.0, *, state: float = GOING, text: str = "") -> list[list[float]]:
-        """Two numbers of every rank, in order.
-
-        Raises:
-            PeerError: If a rank failed, is gone, or is somewhere else.
-        """
+    def _table(self, purpose: str, numbers: Sequence[float], *, state: float = GOING, text: str = "") -> list[list[float]]:
+        """The numbers of every rank, and a check that it is where the others are."""
         table = torch.zeros(self.size, COLUMNS, dtype=torch.float64)
-        table[self._place] = torch.tensor([PURPOSES.index(purpose), state, first, second], dtype=torch.float64)
+        table[self._place, : 2 + len(numbers)] = torch.tensor([PURPOSES.index(purpose), state, *numbers], dtype=torch.float64)
         if self._wire is None:  # outside of a measurement, as for an operator on its own
             table = self._reduce(table.to(home_of(self.over_data, self.over_model)), [*self.over_data, *self.over_model]).cpu()
         else:
@@ -275,6 +278,13 @@ class Team:
 
 
 ENDED = "the measurement ended on every rank, and all is as before"
+
+
+def mean_of(pairs: Sequence[tuple[float, float]]) -> float:
+    """Mean of values by their weights, in whatever order they come; NaN if a number is not finite."""
+    if not all(math.isfinite(number) for pair in pairs for number in pair):
+        return math.nan
+    return math.fsum(value * weight for value, weight in pairs) / math.fsum(weight for _, weight in pairs)
 
 
 def finite(rows: list[list[float]]) -> bool:

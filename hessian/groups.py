@@ -75,9 +75,10 @@ def run_uncompiled(optimizer: Any) -> None:
 
 def is_compiled(step: Any) -> bool:
     """Whether ``torch.compile`` made it. What is kept out of compilation, or wrapped around a compiled function, has the same mark."""
-    marked = hasattr(step, "_torchdynamo_orig_callable") and not getattr(step, "_torchdynamo_disable", False)
+    if not hasattr(step, "_torchdynamo_orig_callable") or getattr(step, "_torchdynamo_disable", False):
+        return False
     function = getattr(step, "__func__", step)
-    return marked and getattr(function, "_torchdynamo_wrapper_id", id(function)) == id(function)
+    return bool(getattr(function, "_torchdynamo_wrapper_id", id(function)) == id(function))
 
 
 def takes_any_lr(group: Group) -> bool:

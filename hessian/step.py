@@ -13,7 +13,9 @@ from hessian.batches import Window, batch_size
 from hessian.errors import BadArgument, BadType
 from hessian.groups import set_lr
 from hessian.problem import Problem
+from hessian.readout import Readout, number_of
 
+STRANGE = {torch.bool: bool, torch.complex32: complex, torch.complex64: complex, torch.complex128: complex}  # all others give numbers
 RETRIES = 40  # a scale of 2**16 that is halved at every overflow is below 2**-23 by then: no scale helps
 
 
@@ -22,28 +24,34 @@ def train_step(problem: Problem, batch: Any) -> float:
 
     A step that a ``GradScaler`` skips, because the gradient overflowed, is made again with the lower scale; NaN if that never ends.
     """
+    return take_step(problem, batch, Readout(problem.team, at_once=True))[0]
+
+
+def take_step(problem: Problem, batch: Any, readout: Readout) -> list[float]:
+    """The same; returns the losses of this step and others that ``readout`` knows by now. One that it does not know is trained on,
+    whatever it is. A ``GradScaler`` needs one that reads at once.
+    """
     if problem.recipe.step_fn is not None:
-        return problem.team.mean(one_number(problem.recipe.step_fn(batch), "step_fn returned"), batch_size(batch))
+        return readout.single(checked_number(problem.recipe.step_fn(batch), "step_fn returned"), batch_size(batch))
+    window = batch if isinstance(batch, Window) else Window((batch,))
     for _ in range(RETRIES):
         problem.optimizer.zero_grad()
-        loss = backward(problem, batch)
-        if not math.isfinite(loss) or update(problem):
-            return loss
-    return math.nan
+        if not backward(problem, window, readout) or update(problem):
+            return readout.close(len(window))
+        readout.forget()
+    return [math.nan]
 
 
-def backward(problem: Problem, batch: Any) -> float:
-    """The loss, and its gradient in ``.grad``, one micro-batch at a time; no gradient of a loss that is not finite."""
-    window, total = batch if isinstance(batch, Window) else Window((batch,)), 0.0
+def backward(problem: Problem, window: Window, readout: Readout) -> bool:
+    """The gradient in ``.grad``, one micro-batch at a time; none of a loss that is known not to be finite, hence the answer."""
     scaler = problem.recipe.scaler
-    for part in window:
+    for number, part in enumerate(window, 1):
         loss = problem.loss(part)
-        total += problem.team.mean(float(loss.item()), batch_size(part)) / len(window)
-        if not math.isfinite(total):
-            break
+        if not readout.add(loss, batch_size(part), last=number == len(window)):
+            return False
         share = loss / window.share if window.share > 1 else loss
         (share if scaler is None else scaler.scale(share)).backward()
-    return total
+    return True
 
 
 def update(problem: Problem) -> bool:
@@ -99,10 +107,16 @@ def one_number(loss: Any, what: str, name: str = "loss") -> float:
     Raises:
         BadArgument, BadType: If it is not one number.
     """
+    return number_of(checked_number(loss, what, name))
+
+
+def checked_number(loss: Any, what: str, name: str = "loss") -> float | Tensor:
+    """The same with a tensor left unread."""
+    kind: type = type(loss)
     if isinstance(loss, Tensor):
         if loss.numel() != 1:
             raise BadArgument(f"{what} a tensor of shape {tuple(loss.shape)}, not one number; reduce it, as with {name}.mean().")
-        loss = loss.item()
-    if isinstance(loss, bool) or not isinstance(loss, Real):
-        raise BadType(f"{what} a {type(loss).__name__}, not one number; pass the {name} of this step, as a float or a tensor.")
-    return float(loss)
+        kind = STRANGE.get(loss.dtype, float)
+    if kind is not float and (kind is bool or not issubclass(kind, Real)):
+        raise BadType(f"{what} a {kind.__name__}, not one number; pass the {name} of this step, as a float or a tensor.")
+    return loss if isinstance(loss, Tensor) else float(loss)

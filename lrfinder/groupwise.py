@@ -13,7 +13,7 @@ from hessian.snapshot import Snapshot
 from lrfinder.curve import LRCurve
 from lrfinder.progress import Progress
 from lrfinder.ramp import Ramp
-from lrfinder.scoring import Scores, run
+from lrfinder.scoring import Scores, readout_for, run
 from lrfinder.steps import Recorded, Steps, SweepSettings
 
 
@@ -79,7 +79,8 @@ def sweep_groups(
     """The joint curve with the sweep of each group, inside ``preserved``; cut short, with those that there are."""
     alone, left_out = plan
     for group in alone:
-        steps = Steps([problem.optimizer], group.settings, ratios=[float(index == group.index) for index in everyone(problem)])
+        ratios = [float(index == group.index) for index in everyone(problem)]
+        steps = Steps([problem.optimizer], group.settings, ratios=ratios, readout=readout_for(problem, scores))
         try:
             start.restore()
             run(problem, steps, progress, scores)

@@ -16,8 +16,9 @@ from hessian.batches import Batches, batch_size
 from hessian.describe import describe_optimizer
 from hessian.distributed import team_of
 from hessian.problem import check_training, listed
-from hessian.snapshot import Doorkeeper, Guard, Place, check_choices, seed_everything, with_gradients
-from hessian.step import one_number
+from hessian.readout import Readout
+from hessian.snapshot import Doorkeeper, Guard, Place, Snapshot, check_choices, seed_everything, with_gradients
+from hessian.step import checked_number
 from lrfinder.curve import LRCurve
 from lrfinder.progress import Progress
 from lrfinder.ramp import Mode, Ramp
@@ -79,7 +80,8 @@ class LRSweep(AbstractContextManager["LRSweep"]):
         check_training(models, optimizers)
         check_choices(keep, snapshot)
         settings = SweepSettings(Ramp(start_lr, end_lr, num_iter, mode), stop_factor, smoothing, seed, "sweep")
-        self._steps = Steps(optimizers, settings)
+        self._team = team_of(models)
+        self._steps = Steps(optimizers, settings, readout=Readout(self._team))
         self._progress = Progress(progress)
         self._about: dict[str, Any] = {
             "model": " and ".join(type(module).__name__ for module in models),
@@ -87,9 +89,8 @@ class LRSweep(AbstractContextManager["LRSweep"]):
         }
         # Not a Guard, which would hold the copy for ever.
         self._preserved = partial(Guard, models, optimizers, [], keep, snapshot, with_gradients())
-        self._team = team_of(models)
         self._weight: int | None = None
-        self._place: Place = snapshot
+        self._start: Snapshot | None = None  # while the block lasts
         self._recorded = Recorded()
         self._stack = ExitStack()
         self._state = "new"
@@ -101,7 +102,7 @@ class LRSweep(AbstractContextManager["LRSweep"]):
         try:
             self._state = "entered"
             self._door.begin()
-            self._stack.enter_context(self._team.around(self._preserved()))
+            self._start = self._stack.enter_context(self._team.around(self._preserved()))
             self._door.deliver()
         except BaseException:
             self._leave()
@@ -125,14 +126,15 @@ class LRSweep(AbstractContextManager["LRSweep"]):
         batches = None if data is None else Batches(data, team=self._team)
         self._about["samples"] = None if batches is None else self._team.total(batches.samples)
         self._begin([] if batches is None else [batches.data])
-        loop = self._steps.over(repeat(None) if batches is None else map(self._measured, batches), self._progress)
+        loop = self._steps.over(repeat(None) if batches is None else batches, self._progress)
         self._stack.callback(loop.close)  # type: ignore[attr-defined]
         self._door.deliver()
-        return loop
+        return loop if batches is None else map(self._measured, loop)
 
     def _begin(self, data: list[Any]) -> None:
         """Preserve the data too, and make all that follows a function of the seed."""
-        self._stack.enter_context(Guard([], [], data, (), self._place))
+        assert self._start is not None
+        self._start.add(*data)
         self._stack.callback(self._note)
         seed_everything(self._steps.settings.seed, *data)
         self._state = "begun"
@@ -149,6 +151,9 @@ class LRSweep(AbstractContextManager["LRSweep"]):
     def report(self, loss: float | Tensor, *, skipped: bool = False) -> None:
         """Record the loss of the step made with this batch. A tensor is read once, and none of its graph is held.
 
+        One that lies on an accelerator is copied there and read together with the next ones, eight at a time: to read it is to wait for
+        the device. The loop then ends up to seven steps late, and drops them.
+
         Args:
             loss: One number, as a float or a tensor.
             skipped: Whether the step was not made after all, as by a ``GradScaler`` that met an overflow: nothing is recorded then, and
@@ -159,15 +164,24 @@ class LRSweep(AbstractContextManager["LRSweep"]):
             BadArgument, BadType: If the loss is not one number.
         """
         self._check_inside("report(loss)")
-        if not self._steps.waiting:
-            done = len(self._steps.losses)
-            when = f"again after the loss of step {done} was reported" if done else "before the first batch"
+        steps, readout = self._steps, self._steps.readout
+        if not steps.waiting:
+            when = f"again after the loss of step {steps.made} was reported" if steps.made else "before the first batch"
             raise RuntimeError(f"report(loss) was called {when}; call it once for every batch, inside the loop over sweep(...).")
-        number = self._team.mean(one_number(loss, "report got"), self._weight)
-        if not self._team.every(not skipped) and math.isfinite(number):
+        known = readout.single(checked_number(loss, "report got"), self._weight, made=not skipped)
+        if readout.made:
+            steps.report(known)
+        else:
+            self._skip(known)
+
+    def _skip(self, known: list[float]) -> None:
+        """A step that was not made on every rank counts only if its loss is not finite, which cannot wait."""
+        *before, last = [*known, *self._steps.readout.rest()]
+        self._steps.learn(before)
+        if math.isfinite(last):
             self._steps.skip()
         else:
-            self._steps.report(number)
+            self._steps.report([last])
 
     @property
     def curve(self) -> LRCurve:
@@ -197,4 +211,5 @@ class LRSweep(AbstractContextManager["LRSweep"]):
         try:
             self._stack.__exit__(*(raised or (None, None, None)))  # other ranks are told what was raised here
         finally:
+            self._start = None
             self._door.end()

@@ -15,8 +15,9 @@ from torch import nn
 from hessian.batches import Batches, batch_size, micro_batches
 from hessian.errors import BadArgument
 from hessian.problem import Problem
+from hessian.readout import Readout
 from hessian.snapshot import keep_random_state, seed_everything
-from hessian.step import evaluate, one_number, train_step
+from hessian.step import evaluate, one_number, take_step
 from lrfinder.metrics import Metric
 from lrfinder.progress import Progress
 from lrfinder.setaside import set_aside
@@ -41,9 +42,14 @@ class Scores:
     scored: Sequence[Any] | None = None
     metric: Metric | None = None
 
+    @property
+    def none(self) -> bool:
+        """Whether there is nothing beside it."""
+        return self.scored is None and self.metric is None
+
     def prepare(self) -> None:
         """Before the first step of a sweep."""
-        if (self.scored is not None or self.metric is not None) and self.problem.has_loss:
+        if not self.none and self.problem.has_loss:
             settle(self.problem, self.problem.batches, self.seed)
 
     def check(self, first: Any) -> None:
@@ -106,13 +112,26 @@ def scores_of(problem: Problem, val_data: Batches | None, metric: Metric | None,
     return Scores(problem, seed, scored, metric)
 
 
+def readout_for(problem: Problem, scores: Scores) -> Readout:
+    """Losses may be known later only where nothing else is decided at every step, as a ``GradScaler`` and what is scored do."""
+    return Readout(problem.team, at_once=problem.recipe.scaler is not None or not scores.none)
+
+
 def run(problem: Problem, steps: Steps, progress: Progress, scores: Scores) -> None:
     """A sweep step by step; ``steps`` has what was recorded, so that nothing is lost when it is cut short."""
     scores.prepare()
     problem.seed(steps.settings.seed)
     for batch in steps.over(problem.batches, progress):
-        trained = train_step(problem, batch)
-        steps.report(scores.loss(trained), scores.value(trained, batch))
+        try:
+            known = take_step(problem, batch, steps.readout)
+        except Exception:
+            if problem.team.alone and steps.broke():  # a step too many, from weights that are broken
+                return
+            raise
+        if scores.none:
+            steps.report(known)
+        else:
+            steps.report([scores.loss(known[0])], scores.value(known[0], batch))
 
 
 def mean_loss(problem: Problem, batches: Sequence[Any], seed: int) -> float:

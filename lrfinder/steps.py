@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from hessian.batches import NO_MORE
+from hessian.batches import NO_MORE, Ahead
 from hessian.checks import whole_number
 from hessian.errors import BadArgument
 from hessian.groups import Together, lr_ratios, set_lr
+from hessian.readout import Readout
 from hessian.results import Floats
 from hessian.step import RETRIES
 from lrfinder.curve import LEAST_POINTS, LRCurve, Status
@@ -70,18 +71,24 @@ class Recorded:
 
 
 class Steps:
-    """The steps of one sweep: ``over`` gives a batch for each, with the LR set; ``report`` takes its loss and decides whether to go on.
+    """The steps of one sweep: ``over`` gives a batch for each, with the LR set; ``report`` takes what is known of the losses and decides
+    whether to go on.
+
+    On an accelerator losses are known some steps later (``hessian.readout``). The sweep then makes steps beyond the one that ends it,
+    and drops them: the curve is the same.
 
     Args:
         optimizers: Whose LRs rise; the largest of all groups is the one that is recorded.
         settings: Over what, and until when.
         baseline: What the same batches cost at the initial weights, if known.
         ratios: Every group's share of the LR; None for that of its base LR.
+        readout: Where the losses come from.
 
     Attributes:
-        losses: What was reported; nothing is lost when the sweep is cut short.
+        losses: Those that are known; nothing is lost when the sweep is cut short.
         metrics: What was reported beside them; as many, or none.
         status: ``"interrupted"`` until it is over.
+        made: Steps that were made.
         waiting: Whether a batch is out whose loss has not been reported.
     """
 
@@ -91,11 +98,14 @@ class Steps:
         settings: SweepSettings,
         baseline: Floats | None = None,
         ratios: Sequence[float] | None = None,
+        readout: Readout | None = None,
     ) -> None:
         self.settings = settings
+        self.readout = readout or Readout()
         self.losses: list[float] = []
         self.metrics: list[float] = []
         self.status: Status = "interrupted"
+        self.made = 0
         self.waiting = False
         self._skips = 0  # in a row
         self._groups = Together(optimizers)
@@ -110,11 +120,13 @@ class Steps:
             RuntimeError: If a batch is asked for before the last one's loss was reported.
         """
         grid, source = self.settings.ramp.lrs.tolist(), iter(batches)
+        self.readout.ahead = source if isinstance(source, Ahead) else None
         for index, lr in enumerate(progress.over(grid, len(grid), self.settings.label)):
-            while len(self.losses) <= index:  # a skipped step is made again at the same LR
+            self.readout.more = index + 1 < len(grid)
+            while self.made == index:  # a skipped step is made again at the same LR
                 batch = next(source, NO_MORE)
                 if batch is NO_MORE:
-                    self.status = "data_ended"
+                    self._end("data_ended")
                     return
                 set_lr(self._groups, lr, self._ratios)
                 self.waiting = True
@@ -125,30 +137,56 @@ class Steps:
 
     def _check_reported(self) -> None:
         if self.waiting:
-            step = len(self.losses) + 1
+            step = self.made + 1
             raise RuntimeError(f"the loss of step {step} was not reported; call report(loss) once for every batch, before the next one.")
 
-    def report(self, loss: float, metric: float | None = None) -> None:
-        """Record the loss of the batch that is out, and the metric if there is one, and decide."""
+    def report(self, known: Iterable[float], metric: float | None = None) -> None:
+        """The step was made. Record the losses that are known by now, and the metric if there is one, and decide."""
         self.waiting = False
         self._skips = 0
-        self.losses.append(loss)
-        self.metrics += [] if metric is None else [metric]
-        verdict = self._stop.update(loss if self._baseline is None else comparable(self.losses, self._baseline))
-        if verdict is not None:
-            self.status = verdict
-        elif len(self.losses) == self.settings.ramp.num_iter:
-            self.status = "completed"
+        self.made += 1
+        if metric is not None:
+            self.metrics.append(metric)
+        self.learn(known)
+        if self.made == self.settings.ramp.num_iter:
+            self._end("completed")
 
     def skip(self) -> None:
         """The step was not made, as by a ``GradScaler`` after an overflow: the next batch comes at the same LR."""
         self.waiting = False
         self._skips += 1
         if self._skips == RETRIES:
-            self.report(math.nan)
+            self.report([math.nan])
+
+    def learn(self, known: Iterable[float]) -> None:
+        """Record losses, in order, up to the one that ends the sweep."""
+        for loss in known:
+            if self.status != "interrupted":
+                return
+            self.losses.append(loss)
+            verdict = self._stop.update(loss if self._baseline is None else comparable(self.losses, self._baseline))
+            if verdict is not None:
+                self.status = verdict
+
+    def _end(self, status: Status) -> None:
+        """There are no more steps: this is how it ended, unless it had broken before."""
+        self.learn(self.readout.rest())
+        if self.status == "interrupted":
+            self.status = status
+
+    def broke(self) -> bool:
+        """Whether it had broken before whatever happened now: what is not known yet is read. Asked where there is one process."""
+        self._catch_up()
+        return self.status != "interrupted"
+
+    def _catch_up(self) -> None:
+        """Wait for the losses that are on the device, which may itself be what failed."""
+        with suppress(RuntimeError):
+            self.learn(self.readout.rest_of_own())
 
     def curve(self, **circumstances: Any) -> LRCurve:
-        """The losses so far; ``circumstances`` are further fields of the curve."""
+        """The losses so far, which are waited for; ``circumstances`` are further fields of the curve."""
+        self._catch_up()
         ramp, count = self.settings.ramp, len(self.losses)
         return LRCurve(
             lrs=ramp.lrs[:count],

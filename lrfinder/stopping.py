@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from statistics import median
+from collections.abc import Iterable
 from typing import Literal
 
 from hessian.checks import positive_float
@@ -38,13 +38,16 @@ class StopRule:
         if not math.isfinite(loss):
             return "nonfinite"
         self._recent.append(loss)
-        self._lowest = min(self._lowest, loss)
-        if len(self._first) < FIRST:
-            self._first.append(loss)
-            self._initial = median(self._first) if self._known is None else self._known
+        if loss < self._lowest:
+            self._lowest = loss
+        first = self._first
+        if len(first) < FIRST:
+            first.append(loss)
+            self._initial = median(first) if self._known is None else self._known
         current = median(self._recent)
-        self._best = min(self._best, current)
-        return "diverged" if len(self._first) == FIRST and current > self.threshold() else None
+        if current < self._best:
+            self._best = current
+        return "diverged" if len(first) == FIRST and current > self.threshold() else None
 
     def threshold(self) -> float:
         """The loss above which the sweep counts as broken."""
@@ -52,3 +55,10 @@ class StopRule:
             return max(self.stop_factor * self._best, RISE * self._initial)
         scale = max(self._initial - self._best, max(self._first) - min(self._first), 0.1 * abs(self._initial))
         return max(self._best + (self.stop_factor - 1) * scale, self._initial + (RISE - 1) * scale)
+
+
+def median(values: Iterable[float]) -> float:
+    """That of ``statistics``, without what it checks: this is asked at every step."""
+    ordered = sorted(values)
+    half = len(ordered) // 2
+    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2

@@ -20,7 +20,7 @@ from lrfinder.groupwise import groups_alone, sweep_groups
 from lrfinder.metrics import MetricFn, find_metric
 from lrfinder.progress import Progress
 from lrfinder.ramp import Mode, Ramp
-from lrfinder.scoring import Scores, held_out, run, scores_of
+from lrfinder.scoring import Scores, held_out, readout_for, run, scores_of
 from lrfinder.steps import SMOOTHING, Recorded, Steps, SweepSettings
 
 
@@ -140,8 +140,8 @@ def sweep(
     scores: Scores | None = None,
 ) -> LRCurve:
     """The sweep itself, inside ``preserved``: the weights move here. ``baseline``: what the same batches cost at the initial weights."""
-    steps = Steps([problem.optimizer], settings, baseline)
     scores = Scores(problem, settings.seed) if scores is None else scores
+    steps = Steps([problem.optimizer], settings, baseline, readout=readout_for(problem, scores))
     size, samples = problem.team.total(batch_size(first_batch)), problem.team.total(problem.batches.samples)
     try:
         run(problem, steps, progress, scores)

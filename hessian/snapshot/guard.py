@@ -36,16 +36,26 @@ class Snapshot:
     ) -> None:
         modules = list(modules)
         shards = shards_of(modules)
-        reached = Reached()
-        for loader in data:
-            reached.add_loader(loader)  # first, so that nobody else copies the data
-        reached.follow((*modules, *optimizers, *keep))
-        self._leaves = [tensor for tensor in reached.tensors if tensor.is_leaf]  # others have no gradient of their own
-        self._pools = [loader for loader in reached.loaders if getattr(loader, "_iterator", None) is not None and is_loader(loader)]
-        layout = Layout(reached.tensors)
-        check_fits(bytes_of(layout, reached, place))
-        self._restores: list[Restore] = [shards, *kept_things(reached), *kept_values(layout, reached, self._leaves, place)]
+        self._leaves: list[Tensor] = []
+        self._pools: list[Any] = []
+        self._place: Place = place
+        self._restores: list[Restore] = [shards, *self._kept(reach_of(data, (*modules, *optimizers, *keep))), keep_random_state()]
         self._settings = keep_settings()
+
+    def _kept(self, reached: Reached) -> list[Restore]:
+        """How to put back what was found. Nothing is set aside yet."""
+        leaves = [tensor for tensor in reached.tensors if tensor.is_leaf]  # others have no gradient of their own
+        layout = Layout(reached.tensors)
+        check_fits(bytes_of(layout, reached, self._place))
+        restores = [*kept_things(reached), *kept_values(layout, reached, leaves, self._place)]
+        self._leaves += leaves
+        self._pools += [loader for loader in reached.loaders if getattr(loader, "_iterator", None) is not None and is_loader(loader)]
+        return restores
+
+    def add(self, *data: Any) -> None:
+        """Put these loaders back too, as they are now. First of all: what they share with the rest comes back as it was before."""
+        self._restores[:0] = self._kept(reach_of(data))
+        self.set_aside()
 
     def restore(self) -> None:
         """Return to the start of the block, to go on from there. Not so the process's settings: ``no_grad`` may be around the call."""
@@ -69,6 +79,15 @@ class Snapshot:
             restore_all([*self._restores, self._settings])
 
 
+def reach_of(data: Iterable[Any], roots: Iterable[Any] = ()) -> Reached:
+    """What loaders and other roots lead to."""
+    reached = Reached()
+    for loader in data:
+        reached.add_loader(loader)  # first, so that nobody else copies the data
+    reached.follow(roots)
+    return reached
+
+
 def is_loader(loader: Any) -> bool:
     """Whether torch's ``DataLoader`` stands behind it, whose ``_iterator`` holds the workers that live on between epochs."""
     return isinstance(loader, torch.utils.data.DataLoader)
@@ -85,14 +104,13 @@ def kept_things(reached: Reached) -> list[Restore]:
 
 
 def kept_values(layout: Layout, reached: Reached, leaves: Iterable[Tensor], place: Place) -> list[Restore]:
-    """What it is worth. Random states last: restoring must not draw."""
+    """What it is worth. The global random states come after all of it: restoring must not draw."""
     return [
         keep_tensors(layout, place),
         keep_flags(leaves),
         keep_hooks(reached.tensors),
         *(keep_array(array) for array in reached.arrays),
         *(keep_generator(generator) for generator in reached.generators),
-        keep_random_state(),
     ]
 
 

@@ -85,6 +85,27 @@ def test_loops_of_the_users_own_sweep_as_in_one_process_and_errors_reach_all(fou
     assert second["told"] == "ZeroDivisionError: a bad sample"
 
 
+def test_ranks_meet_once_for_every_forward_pass(found):
+    """A ``GradScaler`` asks whether the step was made, too."""
+    sweeps = alike(value_of(found, "met"))
+    each = {"own loop": 1, "range test": 1, "windows": 2, "scaler": 2}
+    assert {name: sweep["a step"] for name, sweep in sweeps.items() if "away" not in name} == each
+    for name in ("own loop", "range test", "windows"):
+        assert sweeps[f"{name}, away"] == sweeps[name]
+
+
+def test_losses_on_a_device_give_the_same_curve_where_ranks_differ_and_steps_are_skipped(found):
+    ours, right = alike(value_of(found, "mixed"))
+    assert ours == right
+    away, here = alike(value_of(found, "skips"))
+    assert away == here
+    assert len(here["lrs"]) == len(json.loads(here["json"])["losses"]) + 4 == 24
+
+
+def test_batches_that_are_read_early_do_not_change_the_order_of_random_numbers(found):
+    assert alike(value_of(found, "a_loader_that_draws"))["off"] < CLOSE
+
+
 def test_windows_are_as_long_as_the_shortest_rank_has_them(found):
     assert len(json.loads(alike(value_of(found, "accumulation")))["losses"]) == 12
 

@@ -15,7 +15,14 @@ def found(common: Path):
     return found_by("faults", 2, common, LRFINDER_TIMEOUT=str(PATIENCE))
 
 
-@pytest.mark.parametrize(("check", "error"), [("in_a_backward_pass", "a bad gradient"), ("in_a_sharded_forward_pass", "a bad layer")])
+@pytest.mark.parametrize(
+    ("check", "error"),
+    [
+        ("in_a_backward_pass", "a bad gradient"),
+        ("in_a_sharded_forward_pass", "a bad layer"),
+        ("in_a_step_before_a_forward_pass_that_waits", "a bad step"),
+    ],
+)
 def test_an_error_inside_the_trainings_own_collectives_reaches_the_others(found, check, error):
     first, second = value_of(found, check)
     assert first["said"].startswith(f"PeerError: rank 1 raised ZeroDivisionError: {error};")

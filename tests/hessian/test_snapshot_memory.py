@@ -124,6 +124,7 @@ CALLS = {
 def test_one_that_does_not_fit_is_refused_before_anything_moves(call, monkeypatch):
     monkeypatch.setattr(memory, "free_bytes", lambda device: 100)
     model = nn.Linear(10, 3)
+    model.register_buffer("table", torch.zeros(memory.SMALL // 4))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     data = [(torch.randn(4, 10), torch.randint(3, (4,)))]
     before = fingerprint(model, optimizer)
@@ -202,11 +203,20 @@ def test_where_there_is_no_linux_nothing_is_known(tmp_path):
 
 
 def test_a_copy_that_the_control_group_does_not_allow_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(memory, "ROOT", machine(tmp_path, {**JOB, **second("sys/fs/cgroup/batch/job 7", 4 * MIB, 3 * MIB)}))
-    with preserve(nn.Linear(1000, 200)):
+    monkeypatch.setattr(memory, "ROOT", machine(tmp_path, {**JOB, **second("sys/fs/cgroup/batch/job 7", 8 * MIB, 3 * MIB)}))
+    with preserve(nn.Linear(1000, 1200)):
         pass
-    with pytest.raises(BadArgument, match=r"but cpu has 0\.000977 GiB free"), preserve(nn.Linear(1000, 300)):
+    with pytest.raises(BadArgument, match=r"but cpu has 0\.00488 GiB free"), preserve(nn.Linear(1000, 1400)):
         pass
+
+
+def test_a_small_copy_is_made_without_asking(monkeypatch):
+    asked = []
+    monkeypatch.setattr(memory, "free_bytes", lambda device: asked.append(device) or 100)
+    memory.check_fits({CPU: memory.SMALL})
+    assert not asked
+    with pytest.raises(BadArgument):
+        memory.check_fits({CPU: memory.SMALL + 1})
 
 
 def test_where_free_memory_cannot_be_told_nothing_is_refused(monkeypatch):

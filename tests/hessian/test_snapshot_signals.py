@@ -233,10 +233,14 @@ def pressed_everywhere(stride):
             block(training, problem, presses)
         except KeyboardInterrupt:
             raised = True
+        except AttributeError as error:  # of half a module, which cannot even be looked at
+            wrong[at] = [repr(error)]
+            training = Small()
+            problem, before = training.problem(), training.fingerprint()
         if not presses.pressed:
             return at, wrong
         found = differences(before, training.fingerprint())
-        found += [] if raised else ["Ctrl-C"]
+        found += [] if raised or at in wrong else ["Ctrl-C"]
         found += [] if signal.getsignal(signal.SIGINT) is handler else ["handler"]
         found += [] if torch.is_grad_enabled() and not torch.is_inference_mode_enabled() else ["mode"]
         if found:

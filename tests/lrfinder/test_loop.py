@@ -233,6 +233,17 @@ def test_a_loader_that_the_step_reads_itself_can_be_kept():
     assert_untouched(before, fingerprint(training.model, training.optimizer, [training.data]))
 
 
+def test_a_loader_that_was_used_before_the_loop_began_comes_back_as_it_was_at_the_start_of_the_block():
+    training = make()
+    before = fingerprint(training.model, training.optimizer, [training.data])
+    with LRSweep(training.model, training.optimizer, keep=[training.data], **RANGE) as sweep:
+        list(training.data)
+        assert fingerprint(training.model, training.optimizer, [training.data]) != before
+        for batch in sweep(training.data):
+            sweep.report(step_of(training, batch))
+    assert_untouched(before, fingerprint(training.model, training.optimizer, [training.data]))
+
+
 def test_a_stream_that_ends_ends_the_sweep():
     class OneShot(IterableDataset):
         source = iter(list(zip(*trainings.points(), strict=True)))

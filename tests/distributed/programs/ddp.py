@@ -15,6 +15,7 @@ from torch.utils.data.distributed import DistributedSampler
 import hessian
 import lrfinder
 from hessian.operators.finite_difference import FiniteDifferenceOperator
+from hessian.wire import Wire
 
 dist.init_process_group("gloo")
 RANK, WORLD = dist.get_rank(), dist.get_world_size()
@@ -116,11 +117,17 @@ def held_out():
     return {"json": curve.to_json(), "own": losses, "first": float(curve.losses[0])}
 
 
-def loops(model, data, fault=lambda: None):
+class Away(torch.Tensor):
+    """A loss that says it does not lie on the CPU."""
+
+    is_cpu = False
+
+
+def loops(model, data, fault=lambda: None, where=lambda loss: loss, steps=20):
     """A sweep around a loop of the user's own."""
     optimizer = adam(model)
     before = state_of(model, optimizer)
-    sweep = lrfinder.LRSweep(model, optimizer, start_lr=1e-4, end_lr=1.0, num_iter=20)
+    sweep = lrfinder.LRSweep(model, optimizer, start_lr=1e-4, end_lr=1.0, num_iter=steps)
 
     def run():
         with sweep:
@@ -130,7 +137,7 @@ def loops(model, data, fault=lambda: None):
                 loss.backward()
                 fault()
                 optimizer.step()
-                sweep.report(loss)
+                sweep.report(where(loss))
 
     said = outcome(run)
     return said, sweep.curve, same(before, state_of(model, optimizer))
@@ -146,6 +153,96 @@ def own_loops():
     said, curve, back = loops(wrapped(), part(DATA, EVEN, RANK))
     told, _, again = loops(wrapped(), part(DATA, EVEN, RANK), burst_at_once)
     return {"said": said, "off": difference(curve.losses, right.losses), "back": [back, again], "told": told, "json": curve.to_json()}
+
+
+def meetings(measure):
+    """How often the ranks meet in a measurement, and what it gives."""
+    count, sum_ = [0], Wire.sum_
+
+    def counted(wire, tensor):
+        count[0] += 1
+        sum_(wire, tensor)
+
+    Wire.sum_ = counted
+    try:
+        return measure(), count[0]
+    finally:
+        Wire.sum_ = sum_
+
+
+def range_test(model, data, num_iter, where=lambda loss: loss, **options):
+    def loss_fn(model, batch):
+        return where(CRITERION(model(batch[0]), batch[1]))
+
+    return lrfinder.range_test(model, sgd(model), data, loss_fn=loss_fn, start_lr=1e-4, end_lr=1e-2, num_iter=num_iter, **options)
+
+
+@check
+def met():
+    """How often for each of 40 more steps, and whether that changes the curve."""
+    mine, found = part(DATA, EVEN, RANK), {}
+
+    def own_loop(steps, **options):
+        return loops(wrapped(), mine, steps=steps, **options)[1]
+
+    def ranged(steps, **options):
+        return range_test(wrapped(norm=True), mine, steps, **options)
+
+    def away(loss):
+        return loss.as_subclass(Away)
+
+    for name, sweep, options in [
+        ("own loop", own_loop, {}),
+        ("own loop, away", own_loop, {"where": away}),
+        ("range test", ranged, {}),
+        ("range test, away", ranged, {"where": away}),
+        ("windows", ranged, {"accumulate": 2}),
+        ("windows, away", ranged, {"accumulate": 2, "where": away}),
+        ("scaler", ranged, {"scaler": torch.amp.GradScaler("cpu", init_scale=2.0)}),
+    ]:
+        (_, few), (curve, many) = (meetings(partial(sweep, steps, **options)) for steps in (20, 60))
+        found[name] = {"a step": (many - few) / 40, "json": curve.to_json()}
+    return found
+
+
+@check
+def mixed():
+    """Rank 0 reports numbers, rank 1 tensors on a device: known is what all know."""
+    mine = part(DATA, EVEN, RANK)
+    where = (lambda loss: loss.as_subclass(Away)) if RANK == 1 else (lambda loss: loss.item())
+    return [loops(wrapped(), mine, where=each)[1].to_json() for each in (where, lambda loss: loss)]
+
+
+@check
+def skips():
+    """One step in five is not made on one of the ranks, which one changes."""
+    mine, found = part(DATA, EVEN, RANK), []
+    for where in (lambda loss: loss, lambda loss: loss.as_subclass(Away)):
+        model, seen = wrapped(), []
+        optimizer = sgd(model)
+        with lrfinder.LRSweep(model, optimizer, start_lr=1e-4, end_lr=1.0, num_iter=20) as sweep:
+            for index, (inputs, target) in enumerate(sweep(mine)):
+                seen.append(optimizer.param_groups[0]["lr"])
+                skipped = index % 5 == 4
+                sweep.report(where(CRITERION(model(inputs), target)), skipped=skipped and index // 5 % WORLD == RANK)
+        found.append({"json": sweep.curve.to_json(), "lrs": seen})
+    return found
+
+
+@check
+def a_loader_that_draws():
+    """Random numbers come in the order of one process: a loader that shuffles by the global generator, and dropout."""
+
+    def sweep(model):
+        data = TensorDataset(*batches(1, 64)[0])
+        loader = DataLoader(data, batch_size=16, shuffle=True)  # the same on every rank
+        return lrfinder.range_test(model, adam(model), loader, CRITERION, num_iter=30)
+
+    def with_dropout(model):
+        return torch.nn.Sequential(*model[:2], torch.nn.Dropout(0.3), model[2])
+
+    ours, right = sweep(DistributedDataParallel(with_dropout(make_model()))), sweep(with_dropout(make_model()))
+    return {"json": ours.to_json(), "off": difference(ours.losses, right.losses)}
 
 
 @check
@@ -199,9 +296,12 @@ def ended():
     return curve.to_json()
 
 
-def guarded(measure, **options):
-    """What a measurement raises, and whether all is as before, and the ranks can still train together."""
-    model = wrapped(norm=True, **options)
+def guarded(measure, norm=True):
+    """What a measurement raises, and whether all is as before, and the ranks can still train together.
+
+    Without ``norm`` no rank waits for another in a forward pass: they still meet after the next one if the step of one fails.
+    """
+    model = wrapped(norm)
     optimizer = adam(model)
     mine = part(DATA, EVEN, RANK)
     train(model, optimizer, mine, 2)
@@ -248,14 +348,18 @@ def burst():
 @check
 def errors():
     places = ("loss", "data", "step")
-    return {f"{where} {at}": guarded(failing(where, burst, at)) for where in places for at in (1, 7, 60)[: 3 if where == "loss" else 2]}
+    return {
+        f"{where} {at}": guarded(failing(where, burst, at), norm=where != "step")
+        for where in places
+        for at in (1, 7, 60)[: 3 if where == "loss" else 2]
+    }
 
 
 @check
 def interrupts():
     found = {"ctrl-c": guarded(failing("loss", lambda: signal.raise_signal(signal.SIGINT), 30))}
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    found["sigterm"] = guarded(failing("step", lambda: os.kill(os.getpid(), signal.SIGTERM)))
+    found["sigterm"] = guarded(failing("step", lambda: os.kill(os.getpid(), signal.SIGTERM)), norm=False)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     return found
 

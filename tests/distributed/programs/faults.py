@@ -92,6 +92,26 @@ def in_a_sharded_forward_pass():
 
 
 @check
+def in_a_step_before_a_forward_pass_that_waits():
+    """``DistributedDataParallel`` sends the buffers of batch norm around before every forward pass, and nobody asked before it."""
+    model, calls = DistributedDataParallel(make_model(norm=True), process_group=dist.new_group([0, 1])), [0]
+
+    def burst(*_):
+        calls[0] += 1
+        if RANK == 1 and calls[0] == 9:
+            raise ZeroDivisionError("a bad step")
+
+    def measure(model, optimizer):
+        handle = optimizer.register_step_pre_hook(burst)
+        try:
+            return lrfinder.range_test(model, optimizer, DATA, CRITERION)
+        finally:
+            handle.remove()
+
+    return told(model, measure)
+
+
+@check
 def standing_still():
     calls = [0]
 
