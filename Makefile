@@ -7,7 +7,7 @@ APART := .apart
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint types docs unit test-lowest test-wheel package cost safety accuracy fine-tuning clean
+.PHONY: demo test lint types docs unit test-lowest test-wheel package cost scale safety accuracy fine-tuning clean
 
 demo: $(VENV)/.demo
 	$(BIN)/lrfinder demo -o lr.png -o lr.json
@@ -51,6 +51,10 @@ test-wheel: package
 # Needs the peers: see benchmarks/requirements.txt.
 cost:
 	$(BIN)/python benchmarks/cost.py
+
+# Linux, some eight minutes on two idle cores.
+scale: $(VENV)/.dev
+	$(BIN)/python benchmarks/scale.py
 
 # A peer that is not installed keeps its figures.
 safety: $(VENV)/.dev

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from numbers import Integral, Real
 
 from hessian.errors import BadArgument, BadType
@@ -30,6 +31,12 @@ def positive_int(name: str, value: object, *, least: int = 1) -> int:
     if number >= LONG:
         raise BadArgument(f"{name}={short(number)} is too large; pass less than 2**63.")
     return number
+
+
+def one_of(name: str, value: object, known: Sequence[str]) -> None:
+    """Refuse a word that is none of those known."""
+    if value not in known:
+        raise BadArgument(f"{name}={value!r} is unknown; choose {', '.join(map(repr, known))}.")
 
 
 def short(value: int) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from hessian.errors import BadArgument
+from hessian.errors import BadArgument, BadType
 from hessian.operators.hessian import HessianOperator, detached
 from hessian.results import Estimate
 
@@ -27,13 +27,11 @@ def batch_sharpness(op: HessianOperator) -> Estimate:
         The mean with its standard error over the batches.
 
     Raises:
-        BadArgument: If there is one batch only, or the model is sharded.
+        BadArgument: If there is one batch only.
+        BadType: If the operator is no ``HessianOperator``: differences give no products of single batches.
     """
     need_batches(op)
-    if op.space.length < op.size:
-        raise BadArgument("batch_sharpness does not know sharded models; measure a copy that is not sharded.")
     op.products += 1
-
     places = itertools.count()
 
     def along_itself(gradient: list[Tensor]) -> float | None:
@@ -42,7 +40,7 @@ def batch_sharpness(op: HessianOperator) -> Estimate:
         length = op.space.dot(flat, flat)
         return op.space.dot(op.pooled_part(op.differentiate(gradient, flat), place), flat) / length if length > 0 else None
 
-    values = [value for value, _ in op.graphs.map(along_itself) if value is not None]
+    values = [value for value, _ in op.through(along_itself) if value is not None]
     return mean_estimate(values, hvps=1)
 
 
@@ -67,9 +65,11 @@ def curvature_variance(op: HessianOperator, direction: Tensor, scale: Tensor | N
     """
     need_batches(op)
     moved = direction if scale is None else scale * direction
-    products = [product if scale is None else scale * product for product in op.batch_products(moved)]
-    mean = torch.stack(products).mean(dim=0)
-    spread = sum(op.space.dot(product - mean, product - mean) for product in products) / (len(products) - 1)
+    products = [product if scale is None else product.mul_(scale) for product in op.batch_products(moved)]
+    mean = torch.zeros_like(direction)
+    for product in products:
+        mean.add_(product, alpha=1 / len(products))
+    spread = sum(op.space.norm(product.sub_(mean)) ** 2 for product in products) / (len(products) - 1)
     return op.space.dot(mean, direction), spread
 
 
@@ -100,6 +100,8 @@ def noise_limit(curvature: float, variance: float, *, momentum: float = 0.0, ave
 
 
 def need_batches(op: HessianOperator) -> None:
-    """Refuse a single batch, which disagrees with nobody."""
+    """Refuse a single batch, which disagrees with nobody, and what has no batches."""
+    if not isinstance(op, HessianOperator):
+        raise BadType(f"batch noise needs a HessianOperator, but got a {type(op).__name__}; pass HessianOperator(problem, batches).")
     if len(op.graphs.batches) < 2:
         raise BadArgument("batch noise needs an operator over at least 2 batches, but this one has 1; pass more batches.")

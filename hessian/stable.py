@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from hessian.batches import batch_size
-from hessian.checks import positive_float, positive_int, whole_number
+from hessian.checks import one_of, positive_float, positive_int, whole_number
 from hessian.describe import describe_optimizer
 from hessian.directional import descent_limit, update_direction
 from hessian.doubts import CurvatureDoubt
@@ -34,6 +34,7 @@ from hessian.sharded import fsdp_modules, local
 from hessian.sharpest import shares, sharpness_by_parameter
 from hessian.snapshot import Place
 from hessian.snapshot.memory import free_bytes
+from hessian.solvers.krylov import KEPT, Kept
 from hessian.solvers.lanczos import lanczos
 from hessian.solvers.stopping import Stop
 from hessian.spaces import ShardedSpace
@@ -62,6 +63,7 @@ def stable_lr(
     method: Method = "auto",
     along: Along = "hessian",
     graph_memory: int = GRAPH_MEMORY,
+    memory: Kept = "full",
     device: torch.device | str | None = None,
     accumulate: int = 1,
     autocast: Autocast | None = None,
@@ -93,6 +95,8 @@ def stable_lr(
         along: ``"update"`` measures along the optimizer's next update only: the LR at which a step stops lowering the loss. It suits
             every optimizer, also those whose step does not shrink with the gradient (Lion, Muon), and is an upper bound for others.
         graph_memory: Bytes of graphs to keep; batches beyond it are run again for every product.
+        memory: Where the vectors of ``lanczos`` lie, at most ``max_hvps`` times the size of the parameters: ``"full"`` beside the
+            parameters, or ``"offload"`` in the host's memory.
         device: Where batches are moved; None leaves them.
         accumulate: Micro-batches of one optimizer step: ``num_batches`` counts such steps.
         autocast: A lower precision of the forward passes of the training (a dtype, or a function that returns a context manager): the
@@ -121,7 +125,7 @@ def stable_lr(
         clip_value=clip_value,
     )
     problem.require_optimizer()
-    settings = CurvatureSettings(num_batches, tol, seed, max_hvps, method, along, graph_memory)
+    settings = CurvatureSettings(num_batches, tol, seed, max_hvps, method, along, graph_memory, memory)
     with problem.preserved(keep=keep, snapshot=snapshot) as start:
         problem.seed(settings.seed)
         problem.check_first_loss()
@@ -140,6 +144,7 @@ class CurvatureSettings:
     method: Method = "auto"
     along: Along = "hessian"
     graph_memory: int = GRAPH_MEMORY
+    memory: Kept = "full"
     first_step: bool = True
     stop: Stop = "guarded"
 
@@ -149,6 +154,7 @@ class CurvatureSettings:
         whole_number("seed", self.seed)
         positive_int("max_hvps", self.max_hvps, least=2)
         whole_number("graph_memory", self.graph_memory)
+        one_of("memory", self.memory, KEPT)
         if self.method not in ("auto", "autograd", "finite_difference"):
             raise BadArgument(f"method={self.method!r} is unknown; choose 'auto', 'autograd' or 'finite_difference'.")
         if self.along not in ("hessian", "update"):
@@ -312,7 +318,8 @@ def shares_of(operator: HessianOperator | FiniteDifferenceOperator, direction: T
 
 def top_eigenvalue(operator: Any, settings: CurvatureSettings) -> EigenResult:
     """The most positive eigenvalue; refuses one that is not positive."""
-    top = lanczos(operator, tol=settings.tol, stop=settings.stop, max_iter=settings.max_hvps, seed=settings.seed)
+    most, how = settings.max_hvps, settings.memory
+    top = lanczos(operator, tol=settings.tol, stop=settings.stop, max_iter=most, seed=settings.seed, memory=how)
     if not top.values[0] > 0:
         raise CurvatureError(
             f"the loss curves upward in no direction here (most positive eigenvalue {top.values[0]:.3g}), so curvature sets no limit; "

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from hessian.sharded import local
+
+CHUNK = 2**22  # numbers that a dot product multiplies, and a generator draws, at once: what passes by is small beside the vectors
+TOGETHER = 16  # torch draws normal numbers by so many; fewer in a call would be others
 
 
 def real(tensor: Tensor) -> Tensor:
@@ -49,9 +52,18 @@ def shaped(part: Tensor, like: Tensor) -> Tensor:
     return torch.complex(*part.view(*like.shape, 2).unbind(-1)).to(like.dtype)  # view_as_complex would not take every offset
 
 
+def dots(a: Tensor, b: Tensor) -> Tensor:
+    """Inner product of two vectors, or of every column of a matrix with that of another, summed in float64.
+
+    A float32 sum over 1e7 entries would cost the last digits.
+    """
+    parts = zip(torch.split(a, CHUNK), torch.split(b, CHUNK), strict=True)
+    return torch.stack([(x * y).sum(dim=0, dtype=torch.float64) for x, y in parts]).sum(dim=0)
+
+
 def dot(a: Tensor, b: Tensor) -> float:
-    """Inner product, summed in float64: a float32 sum over 1e7 entries would cost the last digits."""
-    return float((a * b).sum(dtype=torch.float64))
+    """Inner product, summed in float64."""
+    return float(dots(a, b))
 
 
 def norm(a: Tensor) -> float:
@@ -60,10 +72,32 @@ def norm(a: Tensor) -> float:
 
 
 def random_unit(size: int, like: Tensor, seed: int) -> Tensor:
-    """A direction uniform on the sphere, the same on every device: drawn on the CPU from its own generator."""
+    """A direction uniform on the sphere, the same on every device: drawn on the CPU from its own generator.
+
+    A long one is drawn twice, once to know its length, for in float64 it would take twice its memory.
+    """
+    if size < CHUNK + TOGETHER:
+        whole = torch.cat(list(normals(size, seed)))
+        return whole.div_(torch.linalg.vector_norm(whole)).to(like)
+    probe = like.new_empty(size)
+    length = math.sqrt(sum(dot(numbers, numbers) for numbers in normals(size, seed)))
+    for index, numbers in enumerate(normals(size, seed)):
+        probe[index * CHUNK : index * CHUNK + len(numbers)] = numbers.div_(length)
+    return probe
+
+
+def normals(size: int, seed: int) -> Iterator[Tensor]:
+    """Normal random numbers in float64, some at a time: the same as if they were all drawn in one call."""
     generator = torch.Generator().manual_seed(seed)
-    probe = torch.randn(size, generator=generator, dtype=torch.float64)
-    return probe.div_(torch.linalg.vector_norm(probe)).to(like)
+    while size > 0:
+        count = CHUNK if size >= CHUNK + TOGETHER else size
+        yield torch.randn(count, generator=generator, dtype=torch.float64)
+        size -= count
+
+
+def random_signs(rows: int, count: int, like: Tensor, generator: torch.Generator) -> Tensor:
+    """Random signs, shape ``(rows, count)``, the same on every device and however many rows are drawn at once."""
+    return torch.randint(0, 2, (rows, count), generator=generator, dtype=like.dtype).mul_(2).sub_(1).to(like)
 
 
 def probe_seed(seed: int, index: int) -> int:
@@ -87,14 +121,32 @@ class Space:
         """Inner product."""
         return dot(a, b)
 
+    def dots(self, a: Tensor, b: Tensor) -> Tensor:
+        """Inner product of every column with that of the other matrix, in float64."""
+        return dots(a, b)
+
     def norm(self, a: Tensor) -> float:
         """Euclidean norm."""
         return math.sqrt(self.dot(a, a))
 
     def project(self, rows: Tensor, vector: Tensor) -> Tensor:
-        """Inner products of a vector with every row."""
+        """Inner products of a vector, or of every column of a matrix, with every row."""
         return rows @ vector
+
+    def take_off(self, blocks: Sequence[Tensor], vector: Tensor) -> None:
+        """Take off the vector, in place, its shares in orthonormal rows; these may lie in another memory."""
+        for block in blocks:
+            rows = block.to(vector.device)
+            vector.addmv_(rows.T, self.project(rows, vector), alpha=-1)
+
+    def own(self, full: Tensor) -> Tensor:
+        """Of a matrix that every process has, shape ``(size, k)``, the rows that lie here."""
+        return full
 
     def random_unit(self, like: Tensor, seed: int) -> Tensor:
         """A direction uniform on the sphere."""
         return random_unit(self.size, like, seed)
+
+    def random_signs(self, count: int, like: Tensor, seed: int) -> Tensor:
+        """Random signs, shape ``(length, count)``."""
+        return random_signs(self.size, count, like, torch.Generator().manual_seed(seed))

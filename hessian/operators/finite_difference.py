@@ -53,7 +53,9 @@ class FiniteDifferenceOperator(LossOperator):
     def difference(self, vector: Tensor, step: float) -> Tensor:
         """The central difference with a given step."""
         parts = unflatten(vector, self.parameters)
-        return (self.gradient(parts, step) - self.gradient(parts, -step)) / (2 * step)
+        ahead = self._gradient(parts, step)
+        change = ahead.sub_(self._gradient(parts, -step)).div_(2 * step)
+        return change if self.reduced else self.pooled(change)
 
     def relative_error(self, vector: Tensor) -> float:
         """Estimated relative error of one product: doubling the step multiplies the truncation error by four. Two products."""
@@ -61,15 +63,21 @@ class FiniteDifferenceOperator(LossOperator):
         once, twice = self.difference(vector, step), self.difference(vector, 2 * step)
         return self.space.norm(twice - once) / 3 / max(self.space.norm(once), 1e-30)
 
-    def gradient(self, parts: Sequence[Tensor] = (), step: float = 0.0) -> Tensor:
-        """Mean gradient over the batches, flat, at the weights moved by ``step`` along ``parts``; always the same random numbers."""
+    def gradient(self) -> Tensor:
+        """Mean gradient over the batches of all ranks, flat, at the present weights."""
+        total = self._gradient()
+        return total if self.reduced else self.pooled(total)
+
+    def _gradient(self, parts: Sequence[Tensor] = (), step: float = 0.0) -> Tensor:
+        """The same at the weights moved by ``step`` along ``parts``, always with the same random numbers; where ranks are yet to be
+        averaged, over this rank's batches."""
         total = self.like.new_zeros(self.space.length)
         parameters = self.parameters if parts else []
         with moved(self.problem, parameters, parts, step, self._random), full_precision(), torch.enable_grad():
             for batch, share in zip(self.batches, self.shares, strict=True):
                 loss = self.problem.loss_in_full(batch)
-                total += share * flatten(self.derivatives(loss))
-        return total if self.reduced else self.pooled(total)
+                total.add_(flatten(self.derivatives(loss)), alpha=share)
+        return total
 
     def derivatives(self, loss: Tensor) -> Sequence[Tensor]:
         """Gradient of one batch's loss; under ``fully_shard`` that of all ranks, which only a backward pass gives."""

@@ -16,7 +16,7 @@ from hessian.losses import PairLoss
 from hessian.operators.graphs import GRAPH_MEMORY, BatchGraphs, check_graph, derivative
 from hessian.operators.loss import LossOperator, refuse_shards
 from hessian.problem import Problem
-from hessian.sharded import is_sharded
+from hessian.sharded import divided, placed, whole
 from hessian.vectors import dense, flatten, unflatten
 
 OutputHessian = Callable[[Tensor], Tensor]
@@ -43,25 +43,15 @@ class GGNOperator(LossOperator):
     def __init__(
         self, problem: Problem, batches: Sequence[Any], *, parameters: Iterable[str] | None = None, graph_memory: int = GRAPH_MEMORY
     ) -> None:
-        if not isinstance(problem.loss_fn, PairLoss):
-            raise BadArgument("GGNOperator needs criterion(model(x), y) to split the model from its loss; pass criterion, not loss_fn.")
+        pair = pair_of(problem)
         refuse_shards(problem, "GGNOperator")
-        if any(map(is_sharded, problem.parameters.values())):
-            raise BadArgument("GGNOperator does not know tensor parallelism; use HessianOperator.")
         super().__init__(problem, batches, parameters)
-        build = partial(linearize, self.problem, self.parameters, problem.loss_fn)
+        build = partial(linearize, self.problem, self.parameters, pair)
         self.graphs = BatchGraphs(self.problem, batches, build, graph_memory)
 
     def _product(self, vector: Tensor) -> Tensor:
-        return self.pooled(self.graphs.mean(lambda linear: self._pull(linear, linear.hessian(self._push(linear, vector)))))
-
-    def _push(self, linear: Linearization, vector: Tensor) -> Tensor:
-        """``J v``."""
-        return derivative(linear.pulled, [linear.dummy], unflatten(vector, self.parameters))[0]
-
-    def _pull(self, linear: Linearization, outputs: Tensor) -> Tensor:
-        """``J^T u``."""
-        return flatten(derivative([linear.outputs], self.parameters, [outputs]))
+        directions = list(map(placed, unflatten(vector, self.parameters), self.parameters))
+        return self.pooled(self.graphs.mean(lambda linear: gauss_newton(linear, self.parameters, directions)))
 
 
 @dataclass
@@ -74,18 +64,32 @@ class Linearization:
     hessian: OutputHessian
 
 
-def linearize(problem: Problem, parameters: list[nn.Parameter], pair: PairLoss, batch: Any) -> Linearization:
+def gauss_newton(linear: Linearization, parameters: Sequence[Tensor], directions: Sequence[Tensor]) -> Tensor:
+    """``J^T H_out J v`` of one batch, flat."""
+    (ahead,) = derivative(linear.pulled, [linear.dummy], directions)
+    return flatten(map(divided, derivative([linear.outputs], parameters, [linear.hessian(ahead)]), parameters))
+
+
+def pair_of(problem: Problem) -> PairLoss:
+    """The loss of a problem whose split into model and criterion is known."""
+    if not isinstance(problem.loss_fn, PairLoss):
+        raise BadArgument("GGNOperator needs criterion(model(x), y) to split the model from its loss; pass criterion, not loss_fn.")
+    return problem.loss_fn
+
+
+def linearize(problem: Problem, parameters: Sequence[Tensor], pair: PairLoss, batch: Any) -> Linearization:
     """One batch, forward and backward; no method, as in ``gradient_graph``."""
     inputs, target = pair.split(problem.model, batch)
     with torch.enable_grad():
-        outputs = problem.model(*inputs)
+        outputs = whole(problem.model(*inputs))
         if not isinstance(outputs, Tensor):
             raise BadArgument(f"the model returned a {type(outputs).__name__}, not a tensor; GGNOperator needs one output tensor.")
         # d/du <u, J v> is J v: differentiating the backward pass in its own input gives the forward derivative.
         dummy = torch.zeros_like(outputs, requires_grad=True)
         pulled = torch.autograd.grad(outputs, parameters, dummy, create_graph=True, allow_unused=True, materialize_grads=True)
     check_graph(pulled)
-    return Linearization(outputs, dummy, [dense(entry) for entry in pulled], output_hessian(pair.criterion, outputs, target))
+    rows = [divided(dense(entry), parameter) for entry, parameter in zip(pulled, parameters, strict=True)]
+    return Linearization(outputs, dummy, rows, output_hessian(pair.criterion, outputs, target))
 
 
 def output_hessian(criterion: Any, outputs: Tensor, target: Tensor) -> OutputHessian:

@@ -70,8 +70,8 @@ class BatchGraphs:
             self.problem.loss_in_full(batch)
 
     def mean(self, use: Callable[[Graph], Tensor]) -> Tensor:
-        """Mean of ``use(graph)`` over the samples."""
-        return reduce(torch.Tensor.add_, (share * value for value, share in self.map(use)))
+        """Mean of ``use(graph)``, a new tensor every time, over the samples."""
+        return reduce(torch.Tensor.add_, (value.mul_(share) for value, share in self.map(use)))
 
     def map(self, use: Callable[[Graph], Value]) -> Iterator[tuple[Value, float]]:
         """``use(graph)`` and the share of every batch. A graph that was not kept is gone before the next is made: nobody else holds it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hessian.batches import batch_size
-from hessian.operators.graphs import GRAPH_MEMORY, BatchGraphs, check_graph, derivative
+from hessian.operators.graphs import GRAPH_MEMORY, BatchGraphs, Value, check_graph, derivative
 from hessian.operators.loss import LossOperator, refuse_shards
 from hessian.problem import Problem
 from hessian.sharded import divided, placed
@@ -56,8 +56,12 @@ class HessianOperator(LossOperator):
     def batch_products(self, vector: Tensor) -> list[Tensor]:
         """``H_B v`` of every single batch: how the batches disagree. Counts as one product."""
         self.products += 1
-        products = self.graphs.map(partial(self.differentiate, vector=vector))
+        products = self.through(partial(self.differentiate, vector=vector))
         return [self.pooled_part(product, index) for index, (product, _) in enumerate(products)]
+
+    def through(self, use: Callable[[list[Tensor]], Value]) -> list[tuple[Value, float]]:
+        """``use(gradient)``, the gradient with its graph, and the share of the samples for every batch of this rank."""
+        return list(self.graphs.map(use))
 
     def pooled_part(self, product: Tensor, index: int) -> Tensor:
         """What all ranks have for one of their micro-batches, from what this one has."""

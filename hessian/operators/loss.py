@@ -52,9 +52,9 @@ class LossOperator(CurvatureOperator):
         return [own.get(id(parameter), name) for parameter, name in zip(self.parameters, self.names, strict=True)]
 
     def pooled(self, mean: Tensor, share: float | None = None) -> Tensor:
-        """The mean over the samples of all ranks, from that over this rank's and its share of them."""
+        """The mean over the samples of all ranks, in place, from that over this rank's and its share of them."""
         team = self.problem.team
-        return mean if team.alone else team.sum_(mean * (self.share if share is None else share))
+        return mean if team.alone else team.sum_(mean.mul_(self.share if share is None else share))
 
 
 def refuse_shards(problem: Problem, name: str) -> None:
@@ -62,7 +62,8 @@ def refuse_shards(problem: Problem, name: str) -> None:
     if fsdp_modules(problem.modules):
         raise BadArgument(
             f"the model is under fully_shard, whose shards {name} cannot differentiate twice; use "
-            "hessian.operators.unsharded.UnshardedHessianOperator, FiniteDifferenceOperator, or hessian.stable_lr, which chooses."
+            f"hessian.operators.unsharded.Unsharded{name}, or, where whole parameters do not fit, FiniteDifferenceOperator; "
+            "hessian.stable_lr chooses by itself."
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from hessian.operators.base import CurvatureOperator
@@ -27,12 +28,12 @@ class PreconditionedOperator(CurvatureOperator):
         self.outer = outer
 
     def _product(self, vector: Tensor) -> Tensor:
-        scaled = self.scale * vector
+        scaled = self.scale * vector  # the only new vector: what the operator returns may be its own
         result = self.operator @ scaled
         if self.inner is not None:
-            result = result + self.inner * scaled
-        result = result * self.scale
-        return result if self.outer is None else result + self.outer * vector
+            result = torch.addcmul(result, self.inner, scaled, out=scaled)
+        torch.mul(result, self.scale, out=scaled)
+        return scaled if self.outer is None else scaled.addcmul_(self.outer, vector)
 
     def start_hint(self) -> Tensor | None:
         hint = self.operator.start_hint()

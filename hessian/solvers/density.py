@@ -6,17 +6,24 @@ import math
 
 import numpy as np
 
-from hessian.checks import positive_float, positive_int
+from hessian.checks import one_of, positive_float, positive_int
 from hessian.operators.base import CurvatureOperator
 from hessian.results import Floats, SpectralDensity
-from hessian.solvers.krylov import Krylov
+from hessian.solvers.krylov import KEPT, Kept, Krylov
 from hessian.vectors import probe_seed
 
 GRID = 512
 
 
 def spectral_density(
-    op: CurvatureOperator, *, num_probes: int = 8, steps: int = 60, width: float = 0.02, seed: int = 0, grid: int = GRID
+    op: CurvatureOperator,
+    *,
+    num_probes: int = 8,
+    steps: int = 60,
+    width: float = 0.02,
+    seed: int = 0,
+    grid: int = GRID,
+    memory: Kept = "full",
 ) -> SpectralDensity:
     """Density of the eigenvalues of a symmetric operator, with error bars.
 
@@ -31,6 +38,7 @@ def spectral_density(
         width: Standard deviation of the Gaussians, as a share of the spread of the spectrum.
         seed: Of the probes.
         grid: Points at which the density is given.
+        memory: Where the ``steps`` vectors of a probe lie: ``"full"`` beside the parameters, ``"offload"`` in the host's memory.
 
     Returns:
         Grid, density (integral one) and its standard error over the probes.
@@ -41,9 +49,10 @@ def spectral_density(
     positive_int("num_probes", num_probes)
     positive_int("steps", steps)
     positive_int("grid", grid, least=2)
+    one_of("memory", memory, KEPT)
     width = positive_float("width", width)
     before = op.products
-    runs = [quadrature(op, steps, probe_seed(seed, probe)) for probe in range(num_probes)]
+    runs = [quadrature(op, steps, probe_seed(seed, probe), memory) for probe in range(num_probes)]
     low, high = min(nodes[-1] for nodes, _ in runs), max(nodes[0] for nodes, _ in runs)
     sigma = float(width * max(high - low, 1e-12 * max(abs(high), 1.0)))
     points = np.linspace(low - 4 * sigma, high + 4 * sigma, grid)
@@ -63,9 +72,9 @@ def spectral_density(
     )
 
 
-def quadrature(op: CurvatureOperator, steps: int, seed: int) -> tuple[Floats, Floats]:
+def quadrature(op: CurvatureOperator, steps: int, seed: int, memory: Kept = "full") -> tuple[Floats, Floats]:
     """Ritz values (descending) of one probe and their weights, which add up to one."""
-    krylov = Krylov(op, op.space.random_unit(op.like, seed))
+    krylov = Krylov(op, op.space.random_unit(op.like, seed), memory=memory)
     for _ in range(min(steps, op.size)):
         krylov.extend()
         values, vectors = krylov.ritz_pairs()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import torch
 from scipy.linalg import eigh_tridiagonal
@@ -13,15 +15,29 @@ from hessian.results import Floats
 
 BREAKDOWN = 1e-7  # off-diagonal over the largest Ritz value below which the Krylov space is exhausted, in float32 as well
 BLOCK = 4  # basis vectors held in one tensor: fewer cost time for calls, more cost memory for rows that are not needed yet
+LAST = 2  # vectors that low memory keeps
+
+Memory = Literal["full", "offload", "low"]
+Kept = Literal["full", "offload"]  # where eigenvectors or weights are wanted
+MEMORIES: tuple[Memory, ...] = ("full", "offload", "low")
+KEPT: tuple[Kept, ...] = ("full", "offload")
 
 
 class Krylov:
-    """An orthonormal basis that grows by one product a step, and the tridiagonal matrix of ``sign * op`` in it."""
+    """An orthonormal basis that grows by one product a step, and the tridiagonal matrix of ``sign * op`` in it.
 
-    def __init__(self, op: CurvatureOperator, start: Tensor, sign: float = 1.0, *, keep_all: bool = True) -> None:
+    Args:
+        op: The operator.
+        start: The first vector, of unit length. It is written to.
+        sign: One, or minus one for the other end of the spectrum.
+        memory: ``"full"`` keeps every vector beside the parameters, ``"offload"`` in the host's memory, ``"low"`` the last two.
+    """
+
+    def __init__(self, op: CurvatureOperator, start: Tensor, sign: float = 1.0, memory: Memory = "full") -> None:
         self.op = op
         self.sign = sign
-        self.keep_all = keep_all
+        self.keep_all = memory != "low"
+        self._home = torch.device("cpu") if memory == "offload" else op.like.device
         self.alphas: list[float] = []
         self.betas: list[float] = []
         self._blocks: list[Tensor] = []
@@ -35,36 +51,40 @@ class Krylov:
     @property
     def held(self) -> list[Tensor]:
         """The vectors held, as rows of one tensor or several: all of them, or the last two."""
+        if not self.keep_all:
+            return [self._blocks[0][: self.steps]]
         used = (self.steps - 1) % BLOCK + 1
-        return [*self._blocks[:-1], self._blocks[-1][:used]] if self.keep_all else self._blocks
+        return [*self._blocks[:-1], self._blocks[-1][:used]]
 
     def extend(self) -> None:
         """One product. Full memory orthogonalises twice against everything ("twice is enough"), low memory against two vectors."""
-        current = self._append(self._following / self.betas[-1] if self.steps else self._following)
-        product = self.sign * (self.op @ current)  # a new tensor: the operator may have returned its argument
+        if self.steps:
+            self._following.div_(self.betas[-1])
+        current = self._append(self._following).to(self.op.like.device)
+        # Into the vector that has just been copied: what the operator returned may be its own.
+        product = torch.mul((self.op @ current).detach(), self.sign, out=self._following)
         alpha = self.op.space.dot(product, current)
         check_finite(self.op, alpha)
         self.alphas.append(alpha)
         product.sub_(current, alpha=alpha)
         with full_precision():
             for _ in range(2):
-                for rows in self.held:
-                    product.addmv_(rows.T, self.op.space.project(rows, product), alpha=-1)
+                self.op.space.take_off(self.held, product)
         beta = self.op.space.norm(product)
         check_finite(self.op, beta)  # the square of a product that is itself finite may overflow
         self.betas.append(beta)
-        self._following = product
 
     def _append(self, vector: Tensor) -> Tensor:
         """The vector as a row of the basis. Rows are added by blocks: one tensor for all would have to be copied to grow."""
-        if not self.keep_all:
-            last = self._blocks[0][-1:] if self._blocks else vector[None][:0]
-            self._blocks = [torch.cat([last, vector[None]])]
-            return self._blocks[0][-1]
-        row = self.steps % BLOCK
-        if row == 0:
-            self._blocks.append(vector.new_empty((min(BLOCK, self.op.size), self.op.space.length)))
+        row = self.steps % (BLOCK if self.keep_all else LAST)
+        if row == 0 and (self.keep_all or not self._blocks):
+            self._blocks.append(self._room(min(BLOCK, self.op.size) if self.keep_all else LAST))
         return self._blocks[-1][row].copy_(vector)
+
+    def _room(self, rows: int) -> Tensor:
+        """Place for so many vectors; where it is not on their device, such that copies need no detour."""
+        pinned = self._home != self.op.like.device
+        return torch.empty((rows, self.op.space.length), dtype=self.op.like.dtype, device=self._home, pin_memory=pinned)
 
     def ritz_pairs(self) -> tuple[Floats, Floats]:
         """Eigenvalues of the tridiagonal matrix in descending order, eigenvectors as columns."""
@@ -82,5 +102,5 @@ class Krylov:
         with full_precision():
             for index, rows in enumerate(self.held):
                 part = weights[index * BLOCK : index * BLOCK + len(rows)]
-                found.addmm_(rows.T, torch.as_tensor(part, dtype=found.dtype, device=found.device))
+                found.addmm_(rows.to(found.device).T, torch.as_tensor(part, dtype=found.dtype, device=found.device))
         return found

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hessian.checks import positive_float, positive_int
+from hessian.checks import one_of, positive_float, positive_int
 from hessian.errors import BadArgument
 from hessian.operators.base import CurvatureOperator
 from hessian.results import EigenResult
 from hessian.solvers.bounds import upper_bound
-from hessian.solvers.krylov import Krylov
+from hessian.solvers.krylov import MEMORIES, Krylov, Memory
 from hessian.solvers.stopping import STOPS, Stop, StopRule
 
 
@@ -27,7 +27,7 @@ def lanczos(
     max_iter: int = 60,
     seed: int = 0,
     start: Tensor | EigenResult | None = None,
-    memory: Literal["full", "low"] = "full",
+    memory: Memory = "full",
     probability: float = 0.99,
 ) -> EigenResult:
     """The ``k`` most positive (or most negative) eigenvalues of a symmetric operator.
@@ -57,7 +57,8 @@ def lanczos(
             that one product may do (it follows that direction; another that has overtaken it can go unseen). Or a vector, shape
             ``(n,)``, of any length. By default half ``op.start_hint()``, half random. With a given start nothing is random:
             ``"guarded"`` is ``"gap"`` then, and there is no bound.
-        memory: ``"full"`` keeps every vector and re-orthogonalises, ``"low"`` keeps three and gives no eigenvectors.
+        memory: ``"full"`` keeps every vector and re-orthogonalises; ``"offload"`` does so with the vectors in the host's memory, from
+            where they come back to the device a few at a time; ``"low"`` keeps three and gives no eigenvectors.
         probability: Of the upper bound.
 
     Returns:
@@ -82,7 +83,7 @@ def lanczos(
     before = op.products
     first, hinted = start_vector(op, seed, start)
     rule = StopRule(stop, k, tol, op.size, hinted, following_value(start, k, sign))
-    krylov = Krylov(op, first, sign, keep_all=memory == "full")
+    krylov = Krylov(op, first, sign, memory)
     while True:
         krylov.extend()
         values, vectors = krylov.ritz_pairs()
@@ -107,15 +108,14 @@ def lanczos(
         bound=sign * bound,
         probability=probability,
         following=sign * float(values[k]) if len(values) > k else following_of(start),
-        vectors=krylov.combine(vectors[:, :k]) if memory == "full" else None,
+        vectors=krylov.combine(vectors[:, :k]) if memory != "low" else None,
     )
 
 
 def check_choices(which: str, stop: str, memory: str) -> None:
     """Refuse unknown words."""
-    for name, value, known in (("which", which, ("largest", "smallest")), ("stop", stop, STOPS), ("memory", memory, ("full", "low"))):
-        if value not in known:
-            raise BadArgument(f"{name}={value!r} is unknown; choose {', '.join(map(repr, known))}.")
+    for name, value, known in (("which", which, ("largest", "smallest")), ("stop", stop, STOPS), ("memory", memory, MEMORIES)):
+        one_of(name, value, known)
 
 
 def start_vector(op: CurvatureOperator, seed: int, start: Tensor | EigenResult | None) -> tuple[Tensor, bool | None]:

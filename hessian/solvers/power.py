@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from hessian.checks import positive_float, positive_int
 from hessian.operators.base import CurvatureOperator, check_finite
@@ -34,17 +35,19 @@ def power_iteration(op: CurvatureOperator, *, tol: float = 0.01, max_iter: int =
     for hvps in range(1, max_iter + 1):
         value = op.space.dot(vector, product)
         check_finite(op, value)
-        across = product - value * vector
+        across = torch.add(product, vector, alpha=-value)
         residual = op.space.norm(across)
         converged = residual <= tol * abs(value)
         if converged or hvps == max_iter:
             break
-        across = across / residual
+        across.div_(residual)
         product_across = op @ across
         beyond = op.space.dot(across, product_across)
         check_finite(op, beyond)
         a, b = np.linalg.eigh([[value, residual], [residual, beyond]])[1][:, 1].tolist()
-        vector, product = a * vector + b * across, a * product + b * product_across
+        vector.mul_(a).add_(across, alpha=b)
+        product = (a * product).add_(product_across, alpha=b)  # a new tensor: what the operator returned may be its own
         length = op.space.norm(vector)  # 1 but for rounding, which adds up
-        vector, product = vector / length, product / length
+        vector.div_(length)
+        product.div_(length)
     return EigenResult(values=np.array([value]), residuals=np.array([residual]), converged=converged, hvps=hvps, vectors=vector[:, None])

@@ -12,7 +12,9 @@ from hessian.checks import positive_int
 from hessian.operators.base import CurvatureOperator
 from hessian.precision import full_precision
 from hessian.results import Estimate
-from hessian.vectors import probe_seed
+from hessian.vectors import Space, probe_seed
+
+SAME = 10 * float(np.finfo(np.float32).eps)  # of the longest column: one that adds less is a sum of the others
 
 
 def trace(op: CurvatureOperator, *, num_products: int = 30, seed: int = 0) -> Estimate:
@@ -36,13 +38,14 @@ def trace(op: CurvatureOperator, *, num_products: int = 30, seed: int = 0) -> Es
     third = positive_int("num_products", num_products, least=6) // 3
     before = op.products
     if op.size <= num_products:
-        return Estimate(value=float((op @ identity(op)).diagonal().sum(dtype=torch.float64)), error=0.0, hvps=op.products - before)
-    basis = orthonormal(op @ signs(op, third, probe_seed(seed, 0)))
-    inside = float((basis * (op @ basis)).sum(dtype=torch.float64))
-    probes = signs(op, third, probe_seed(seed, 1))
+        every = identity(op)
+        return Estimate(value=float(op.space.dots(every, op @ every).sum()), error=0.0, hvps=op.products - before)
+    basis = orthonormal(op.space, op @ op.space.random_signs(third, op.like, probe_seed(seed, 0)))
+    inside = float(op.space.dots(basis, op @ basis).sum())
+    probes = op.space.random_signs(third, op.like, probe_seed(seed, 1))
     with full_precision():
-        probes = probes - basis @ (basis.T @ probes)
-    samples = (probes * (op @ probes)).sum(dim=0, dtype=torch.float64).cpu().numpy()
+        probes.addmm_(basis, op.space.project(basis.T, probes), alpha=-1)
+    samples = op.space.dots(probes, op @ probes).cpu().numpy()
     error = float(samples.std(ddof=1) / math.sqrt(third))
     return Estimate(value=inside + float(samples.mean()), error=error, hvps=op.products - before)
 
@@ -61,8 +64,8 @@ def frobenius_norm(op: CurvatureOperator, *, num_products: int = 10, seed: int =
     positive_int("num_products", num_products, least=2)
     before = op.products
     if op.size <= num_products:
-        return Estimate(value=float((op @ identity(op)).double().norm()), error=0.0, hvps=op.products - before)
-    squares = (op @ signs(op, num_products, seed)).square().sum(dim=0, dtype=torch.float64).cpu().numpy()
+        return Estimate(value=math.sqrt(float(squares_of(op, identity(op)).sum())), error=0.0, hvps=op.products - before)
+    squares = squares_of(op, op.space.random_signs(num_products, op.like, seed)).cpu().numpy()
     mean, error = float(squares.mean()), float(squares.std(ddof=1) / math.sqrt(num_products))
     norm = math.sqrt(mean)
     return Estimate(value=norm, error=error / (2 * norm) if norm > 0 else 0.0, hvps=op.products - before)
@@ -91,20 +94,26 @@ def effective_rank(op: CurvatureOperator, *, num_products: int = 60, seed: int =
 
 def identity(op: CurvatureOperator) -> Tensor:
     """All coordinate directions: as many exact products as an estimate would take tell a small operator entirely."""
-    return torch.eye(op.size, dtype=op.like.dtype, device=op.like.device)
+    return op.space.own(torch.eye(op.size, dtype=op.like.dtype, device=op.like.device))
 
 
-def signs(op: CurvatureOperator, count: int, seed: int) -> Tensor:
-    """Random signs, shape ``(n, count)``, the same on every device."""
-    generator = torch.Generator().manual_seed(seed)
-    heads: Tensor = torch.randint(0, 2, (op.size, count), generator=generator)
-    return heads.mul(2).add(-1).to(op.like)
+def squares_of(op: CurvatureOperator, matrix: Tensor) -> Tensor:
+    """Squared length of the product with every column, one column at a time."""
+    products = (op @ column for column in matrix.unbind(1))
+    return torch.stack([op.space.dots(product, product) for product in products])
 
 
-def orthonormal(matrix: Tensor) -> Tensor:
-    """An orthonormal basis of the columns; columns that add nothing are left out."""
-    basis: Tensor
-    basis, triangle = torch.linalg.qr(matrix)
-    diagonal = triangle.diagonal().abs()
-    kept = diagonal > diagonal.max() * np.finfo(np.float32).eps * 10
-    return basis[:, kept] if bool(kept.any()) else basis[:, :0]
+def orthonormal(space: Space, matrix: Tensor) -> Tensor:
+    """An orthonormal basis of the columns, by Gram-Schmidt done twice; columns that add nothing are left out."""
+    rows = matrix.T.contiguous()
+    least = math.sqrt(float(space.dots(matrix, matrix).max())) * SAME
+    kept = 0
+    with full_precision():
+        for row in rows:
+            for _ in range(2 if kept else 0):
+                space.take_off([rows[:kept]], row)
+            length = space.norm(row)
+            if length > least:
+                rows[kept] = row / length
+                kept += 1
+    return rows[:kept].T

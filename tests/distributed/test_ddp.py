@@ -38,6 +38,26 @@ def test_eigenvalues_and_batch_noise_are_those_of_one_process_with_uneven_ranks_
     assert values["noise off"] < CLOSE
 
 
+def test_sums_over_the_spectrum_and_its_density_are_those_of_one_process(found):
+    for kind, value in alike(
+        [{kind: {**value, "own": 1} for kind, value in each.items()} for each in value_of(found, "estimates")]
+    ).items():
+        assert value["off"] < CLOSE, kind
+    assert all(value["own"] > 1e-3 for each in value_of(found, "estimates") for value in each.values())
+
+
+def test_every_rank_sends_what_the_formulas_of_the_benchmark_say(found):
+    for value in value_of(found, "volumes"):
+        if not value:
+            pytest.skip("a source distribution has no benchmarks, and only Linux counts what sockets send")
+        assert len(value["sent"]) == 10
+        for name, figures in value["sent"].items():
+            most = figures["payload"] + 288 * figures["messages"]  # gloo's headers
+            assert most - 288 * figures["tiny"] - 1100 < figures["sent"] < most + 1100, name
+            assert figures["payload"] > 4 * 4500, name
+        assert value["twice"].startswith("SystemExit: twice as much: sent ")
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_stable_lrs_are_those_of_one_process_preconditioner_and_noise_included(found, optimizer):
     limit = alike([value[optimizer] for value in value_of(found, "limits")])

@@ -35,6 +35,24 @@ def test_eigenvalues_are_those_of_one_process(values, kind, ranks):
 
 
 @pytest.mark.parametrize(("kind", "ranks"), TWO)
+def test_gauss_newton_sums_density_and_batch_sharpness_are_those_of_one_process(values, kind, ranks):
+    found = values("estimates")
+    assert all(off < CLOSE for value in found for off in value["off"].values()), found[0]["off"]
+    assert found[0]["ours"] == found[1]["ours"]
+    assert found[0]["ours"]["trace"] != pytest.approx(
+        found[0]["ours"]["exact trace"], rel=1e-6
+    )  # it is an estimate, alike because its signs are
+    for value in found:
+        assert value["by differences"] < 1e-6
+        assert value["refused"].startswith("BadType: batch noise needs a HessianOperator, but got a FiniteDifferenceOperator")
+
+
+def test_exact_operators_refuse_what_tensor_parallelism_divides_too(common):
+    for value in value_of(found_by("fsdp", 4, common, LRFINDER_TIMEOUT="30"), "eigenvalues"):
+        assert value["both"]["refused"].startswith("BadArgument: tensor parallelism divides the parameters too, so UnshardedGGNOperator")
+
+
+@pytest.mark.parametrize(("kind", "ranks"), TWO)
 def test_vectors_start_alike_and_dot_products_count_every_number_once(values, kind, ranks):
     for value in values("differences"):
         assert value["start"] < CLOSE

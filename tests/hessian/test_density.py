@@ -194,3 +194,8 @@ def test_the_plot_goes_onto_the_callers_axes(density):
     ax = Figure().add_subplot()
     assert density.plot(ax=ax) is ax.figure
     assert len(ax.lines) == 2
+
+
+def test_low_memory_is_refused_as_values_that_come_twice_would_count_twice():
+    with pytest.raises(ValueError, match="memory='low' is unknown; choose 'full', 'offload'"):
+        spectral_density(operator([1.0, 2.0]), memory="low")

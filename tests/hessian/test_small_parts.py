@@ -31,7 +31,8 @@ from hessian.errors import BadArgument, BadType
 from hessian.files import write_atomically
 from hessian.groups import base_lrs, lr_ratios, set_lr
 from hessian.results import csv_text
-from hessian.vectors import dot, flatten, norm, random_unit, unflatten
+from hessian.spaces import regrouped, stretches
+from hessian.vectors import dot, dots, flatten, norm, normals, random_unit, unflatten
 
 # Vectors ------------------------------------------------------------------------------------------------------------------------
 
@@ -79,6 +80,29 @@ def test_a_probe_depends_on_its_seed_only():
     assert not torch.equal(first, random_unit(1000, torch.zeros(1), seed=6))
     assert norm(first) == pytest.approx(1, abs=1e-6)  # float32
     assert abs(dot(first, random_unit(1000, torch.zeros(1), seed=6))) < 5 / 1000**0.5  # five standard deviations
+
+
+def test_long_vectors_are_drawn_and_multiplied_in_parts_that_make_no_difference(monkeypatch):
+    like, size = torch.zeros(1, dtype=torch.float64), 1000
+    first, second = (random_unit(size, like, seed=seed) for seed in (5, 6))
+    matrix = torch.stack([first, second], 1)
+    right, both = dot(first, second), dots(matrix, matrix)
+    for chunk in (64, 992):  # 1000 = 992 + 8: of fewer than 16 alone torch would draw others
+        monkeypatch.setattr("hessian.vectors.CHUNK", chunk)
+        assert float((random_unit(size, like, seed=5) - first).abs().max()) < 1e-16
+        assert dot(first, second) == pytest.approx(right, abs=1e-15)
+        assert dots(matrix, matrix).tolist() == pytest.approx(both.tolist(), rel=1e-14)
+
+
+def test_numbers_come_in_groups_of_any_length():
+    whole = torch.cat(list(normals(100, 3)))
+    assert torch.equal(torch.cat(list(regrouped(iter(whole.split(7)), [3, 30, 0, 1, 66]))), whole)
+    assert [len(part) for part in regrouped(iter(whole.split(7)), [3, 30, 0, 1, 66])] == [3, 30, 0, 1, 66]
+
+
+def test_what_counts_here_of_a_vector_is_found_in_stretches():
+    assert stretches([3, 2, 4, 0, 1], [True, True, False, True, True]) == [slice(0, 5), slice(9, 10)]
+    assert stretches([3, 2], [False, False]) == []
 
 
 # Param groups -------------------------------------------------------------------------------------------------------------------

@@ -11,8 +11,19 @@ from oracles import symmetric
 from scipy.sparse.linalg import eigsh
 from sklearn.datasets import load_digits
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from hessian import CurvatureError, CurvatureOperator, EigenResult, HessianOperator, Problem, lanczos, power_iteration
+from hessian import (
+    CurvatureError,
+    CurvatureOperator,
+    EigenResult,
+    HessianOperator,
+    PreconditionedOperator,
+    Problem,
+    lanczos,
+    power_iteration,
+)
 from hessian.operators.dense import DenseOperator
 from hessian.solvers.bounds import polynomial_bound, step_count_bound, steps_needed
 from hessian.solvers.krylov import Krylov
@@ -417,13 +428,98 @@ def test_low_memory_agrees_with_full_memory_while_steps_are_few(seed, stop):
 
 def test_low_memory_holds_three_vectors():
     op = Diagonal(torch.linspace(-1, 1, 300, dtype=torch.float64))
-    krylov = Krylov(op, start_vector(op, 0, None)[0], keep_all=False)
+    krylov = Krylov(op, start_vector(op, 0, None)[0], memory="low")
     for _ in range(40):
         krylov.extend()
         tensors = [*krylov.held, krylov._following]
         held = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage() for tensor in tensors}
         assert sum(storage.nbytes() for storage in held.values()) <= 3 * 300 * 8
     assert sum(map(len, krylov.held)) == 2
+
+
+class Allocations(TorchDispatchMode):
+    """How many numbers every tensor holds that is new, of those as long as a vector."""
+
+    def __init__(self, least):
+        super().__init__()
+        self.least = least
+        self.new = []
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        found = function(*arguments, **(keywords or {}))
+        known = {one.untyped_storage().data_ptr() for one in tree_leaves((arguments, keywords)) if isinstance(one, torch.Tensor)}
+        made = [one for one in tree_leaves(found) if isinstance(one, torch.Tensor) and one.untyped_storage().data_ptr() not in known]
+        self.new += [one.numel() for one in made if one.numel() >= self.least]
+        return found
+
+
+@pytest.mark.parametrize(("memory", "blocks"), [("full", [4000] * 2), ("offload", [4000] * 2), ("low", [2000])])
+def test_a_step_makes_no_vector_but_the_product_and_the_room_for_the_basis(memory, blocks, monkeypatch):
+    monkeypatch.setattr("hessian.vectors.CHUNK", 100)
+    op = Diagonal(torch.linspace(-1, 1, 1000))
+    krylov = Krylov(op, start_vector(op, 0, None)[0], memory=memory)
+    with Allocations(1000) as made:
+        for _ in range(8):
+            krylov.extend()
+    assert sorted(made.new) == sorted([1000] * 8 + blocks)
+
+
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_an_offloaded_basis_gives_the_same_values_and_vectors(device):
+    op = DenseOperator(symmetric([-9.0, *np.linspace(-1, 1, 200), 2.0, 4.0]).to(device))
+    for which in ("largest", "smallest"):
+        full, offload = (lanczos(op, 3, which=which, memory=memory, tol=1e-10, stop="residual") for memory in ("full", "offload"))
+        close = 0 if device == "cpu" else 1e-12
+        assert offload.values == pytest.approx(full.values, rel=close, abs=0)
+        assert offload.vectors.device == op.like.device
+        assert float((offload.vectors - full.vectors).abs().max()) <= close
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_an_offloaded_basis_lies_in_the_hosts_memory_and_is_no_view_of_what_is_worked_on(device):
+    op = Seen(torch.linspace(-1, 1, 50, dtype=torch.float64, device=device))
+    krylov = Krylov(op, start_vector(op, 0, None)[0], memory="offload")
+    for _ in range(10):
+        krylov.extend()
+    rows = torch.cat(krylov.held)
+    assert all(block.device.type == "cpu" for block in krylov.held)
+    assert krylov._following.untyped_storage().data_ptr() not in {block.untyped_storage().data_ptr() for block in krylov.held}
+    assert float((rows - torch.stack(op.given)).abs().max()) == 0  # what later steps wrote has not reached them
+    assert float((rows @ rows.T - torch.eye(10, dtype=torch.float64)).abs().max()) < ROUNDING
+
+
+class Seen(Diagonal):
+    """Keeps a copy of every vector that it was multiplied with."""
+
+    def __init__(self, spectrum):
+        super().__init__(spectrum)
+        self.given = []
+
+    def _product(self, vector):
+        self.given.append(vector.cpu().clone())
+        return super()._product(vector)
+
+
+def test_an_operator_that_returns_its_argument_or_what_it_keeps_is_not_written_to():
+    class Kept(CurvatureOperator):
+        def __init__(self):
+            super().__init__(3, torch.zeros(3))
+            self.kept = torch.tensor([1.0, 2.0, 3.0])
+
+        def _product(self, vector):
+            return self.kept
+
+    op = Kept()
+    preconditioned = PreconditionedOperator(op, torch.full((3,), 2.0), inner=torch.ones(3), outer=torch.ones(3))
+    assert (preconditioned @ torch.ones(3)).tolist() == [7.0, 9.0, 11.0]
+    for solve in SOLVERS:
+        solve(preconditioned, max_iter=4)
+        solve(op, max_iter=4)
+    assert op.kept.tolist() == [1.0, 2.0, 3.0]
+    assert lanczos(DenseOperator(torch.eye(3))).values == pytest.approx([1.0])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -368,6 +368,13 @@ def test_without_memory_for_graphs_the_answer_is_the_same():
     assert_untouched(before, fingerprint(model, optimizer, [loader]))
 
 
+def test_with_the_vectors_in_the_hosts_memory_the_answer_is_the_same():
+    model, loader = net_and_loader()
+    optimizer = Adam(model.parameters(), lr=0.01)
+    full, offload = (stable_lr(model, optimizer, loader, nn.CrossEntropyLoss(), memory=memory) for memory in ("full", "offload"))
+    assert offload.to_json() == full.to_json()
+
+
 def test_the_layer_in_front_of_a_scaled_up_one_is_the_sharp_one():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2), nn.Tanh(), nn.Linear(2, 1)).double()
@@ -447,6 +454,7 @@ BAD = [
     ({"method": "magic"}, ValueError, "method='magic' is unknown; choose 'auto', 'autograd' or 'finite_difference'"),
     ({"along": "gradient"}, ValueError, "along='gradient' is unknown; choose 'hessian' or 'update'"),
     ({"graph_memory": -1}, ValueError, "graph_memory=-1 is too small; pass at least 0"),
+    ({"memory": "low"}, ValueError, "memory='low' is unknown; choose 'full', 'offload'"),
     ({"max_hvps": True}, TypeError, "max_hvps=True is not a whole number"),
 ]
 

@@ -2,7 +2,9 @@
 
 import os
 import signal
+import sys
 from functools import partial
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -64,6 +66,40 @@ def eigenvalues():
     found, right = (hessian.lanczos(op, k=3, tol=1e-12, stop="residual", max_iter=60) for op in (ours, reference))
     noise, all_noise = hessian.batch_sharpness(ours), hessian.batch_sharpness(reference)
     return {"off": difference(found.values, right.values), "values": found.to_json(), "noise off": abs(noise.value - all_noise.value)}
+
+
+@check
+def estimates():
+    """Sums over the spectrum and its density: relative differences to one process, and, lest the check cannot fail, the rank's own."""
+    found = {}
+    for kind in (hessian.HessianOperator, hessian.GGNOperator):
+        ours, right, local = (sums(op) for op in operators(kind, UNEVEN))
+        off = [max(abs(a / b - 1) for a, b in zip(values, right, strict=True)) for values in (ours, local)]
+        found[kind.__name__] = {"off": off[0], "own": off[1], "ours": ours}
+    return found
+
+
+def sums(op):
+    density = hessian.spectral_density(op, num_probes=2, steps=20)
+    return [hessian.trace(op, num_products=12).value, hessian.frobenius_norm(op).value, density.largest, float(density.density.max())]
+
+
+@check
+def volumes():
+    """Bytes that the sockets of this rank sent, against the formulas of the benchmark, which raises where they differ."""
+    if not BENCHMARKS.is_dir() or sys.platform != "linux":
+        return {}
+    sys.path.insert(0, str(BENCHMARKS))
+    from scaling import program
+    from scaling.volume import Volume
+
+    found = {f"{kind} {name}": figures for kind in program.WRAPPERS for name, figures in program.measure(kind, 5000)["subjects"].items()}
+    step = found["DDP step"]
+    twice = outcome(lambda: program.check("twice as much", 2 * step["sent"], Volume(step["payload"], step["messages"])))
+    return {"sent": found, "twice": twice}
+
+
+BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 
 
 def limit(model, make, data):

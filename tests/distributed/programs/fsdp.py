@@ -17,7 +17,7 @@ from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, 
 import hessian
 import lrfinder
 from hessian.operators.finite_difference import FiniteDifferenceOperator
-from hessian.operators.unsharded import UnshardedHessianOperator
+from hessian.operators.unsharded import UnshardedGGNOperator, UnshardedHessianOperator
 from hessian.vectors import random_unit
 
 dist.init_process_group("gloo")
@@ -85,9 +85,56 @@ def eigenvalues():
         model, data = make()
         kind = UnshardedHessianOperator if make in (fsdp, hybrid) else FiniteDifferenceOperator if make is both else hessian.HessianOperator
         found = hessian.lanczos(kind(hessian.Problem(model, None, data, CRITERION), data), 3, **EXACT)
-        return {"off": float(abs(found.values - right).max()), "json": found.to_json(), "shapes": list(found.vectors.shape)}
+        refused = outcome(lambda: UnshardedGGNOperator(hessian.Problem(model, None, data, CRITERION), data)) if make is both else ""
+        off = float(abs(found.values - right).max())
+        return {"off": off, "json": found.to_json(), "shapes": list(found.vectors.shape), "refused": refused}
 
     return each(found)
+
+
+def estimates_of(hessian_op, ggn):
+    """Sums over the spectrum, its density, and the batches' own curvature."""
+    density = hessian.spectral_density(hessian_op, num_probes=2, steps=20, memory="offload")
+    return {
+        "ggn": hessian.lanczos(ggn, **EXACT).values.tolist(),
+        "ggn trace": hessian.trace(ggn, num_products=12).value,
+        "trace": hessian.trace(hessian_op, num_products=12).value,
+        "exact trace": hessian.trace(hessian_op, num_products=90).value,
+        "norm": hessian.frobenius_norm(hessian_op).value,
+        "rank": hessian.effective_rank(ggn, num_products=24).value,
+        "density": [density.smallest, density.largest, float(density.density.max())],
+        "sharpness": hessian.batch_sharpness(hessian_op).value,
+    }
+
+
+@check
+def estimates():
+    """Ranks with different numbers of samples; the Hessian's own operator beside that by differences, which has no batches."""
+
+    def found(make):
+        two = DATA[:2]
+        whole = hessian.Problem(plain(make), None, two, CRITERION)
+        right = estimates_of(hessian.HessianOperator(whole, two), hessian.GGNOperator(whole, two))
+        model, _ = make()
+        data = part(two, [20, 12], RANK) if make is fsdp else two
+        problem = hessian.Problem(model, None, data, CRITERION)
+        kinds = (UnshardedHessianOperator, UnshardedGGNOperator) if make is fsdp else (hessian.HessianOperator, hessian.GGNOperator)
+        ours = estimates_of(*(kind(problem, data) for kind in kinds))
+        differences = FiniteDifferenceOperator(problem, data)
+        return {
+            "off": {name: off_by(ours[name], value) for name, value in right.items()},
+            "ours": ours,
+            "by differences": off_by(hessian.trace(differences, num_products=12).value, right["trace"]),
+            "refused": outcome(lambda: hessian.batch_sharpness(differences)),
+        }
+
+    return each(found)
+
+
+def off_by(ours, right):
+    """Largest relative difference."""
+    pairs = zip(*(value if isinstance(value, list) else [value] for value in (ours, right)), strict=True)
+    return max(abs(a / b - 1) for a, b in pairs)
 
 
 EXACT = {"tol": 1e-9, "stop": "residual", "max_iter": 84}
