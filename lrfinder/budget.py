@@ -17,6 +17,7 @@ ENOUGH = 40  # gradients left for short trainings from which they are worth maki
 BOTH = 250  # gradients from which there is a fine sweep beside short trainings
 FEW, MANY = 3.25, 6.0  # trainings of a small and of a large set, extensions included
 LARGE = 500  # gradients left from which a large set is made
+LONGER = 3  # times the length of the short trainings: of those that are made where nothing moved
 TRIAL_SHARE = 0.06  # for the training at the answer itself
 
 
@@ -29,6 +30,7 @@ class Budget:
         fine: Points a decade of the fine sweep; 0 if there is none.
         finest: Points of the fine sweep at most.
         length: Steps of the short trainings; 0 if there are none.
+        longer: Steps of those that are made, beyond the budget, where the short ones moved hardly anything.
         large: Whether many of them are made.
         trial: Steps of the training at the answer.
         batches: Batches that curvature is taken on.
@@ -39,6 +41,7 @@ class Budget:
     fine: float
     finest: int
     length: int
+    longer: int
     large: bool
     trial: int
     batches: int
@@ -46,8 +49,9 @@ class Budget:
 
     def held_to(self, total_steps: int | None) -> Budget:
         """No short training longer than the planned one."""
-        longest = total_steps or max(self.length, self.trial)
-        return replace(self, length=min(self.length, longest), trial=min(self.trial, longest))
+        longest = total_steps or max(self.length, self.longer, self.trial)
+        held = {name: min(getattr(self, name), longest) for name in ("length", "longer", "trial")}
+        return replace(self, **held)
 
 
 def split_budget(budget: str | int) -> Budget:
@@ -61,11 +65,13 @@ def split_budget(budget: str | int) -> Budget:
     if left < ENOUGH:
         return without_trainings(gradients)
     large = left >= LARGE
+    length = round(left / (MANY if large else FEW))
     return Budget(
         coarse=COARSE if gradients >= BOTH else COARSE_ONLY,
         fine=FINE if gradients >= BOTH else 0.0,
         finest=FINEST,
-        length=round(left / (MANY if large else FEW)),
+        length=length,
+        longer=LONGER * length,
         large=large,
         trial=trial_steps(gradients),
         batches=2 if gradients >= BOTH else 1,
@@ -77,7 +83,7 @@ def without_trainings(gradients: int) -> Budget:
     """Two sweeps that must do alone."""
     share = gradients / (ONE_SWEEP + ENOUGH)
     sweeps = COARSE * share, FINE_ALONE * share, round(FINEST * share)
-    return Budget(*sweeps, length=0, large=False, trial=trial_steps(gradients), batches=1, products=7)
+    return Budget(*sweeps, length=0, longer=0, large=False, trial=trial_steps(gradients), batches=1, products=7)
 
 
 def trial_steps(gradients: int) -> int:

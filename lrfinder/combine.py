@@ -104,8 +104,13 @@ def centre_of(curve: LRCurve, needed: bool = False) -> tuple[float, Basin | None
         curve.check_length()
         if needed:
             raise
-        return math.log10(break_ceiling(curve)) + CONSTANTS.without_basin, None
+        return below_break(curve), None
     return basin.midpoint, basin
+
+
+def below_break(curve: LRCurve) -> float:
+    """What stands for the middle of the basin where the sweep shows none, in log10."""
+    return math.log10(break_ceiling(curve)) + CONSTANTS.without_basin
 
 
 @dataclass(frozen=True)

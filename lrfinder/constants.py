@@ -19,6 +19,8 @@ class RuleConstants:
         beyond: And it ends so far above the place where the coarse one broke.
         offsets: Where the short trainings lie, about the middle of the basin,
         fine_offsets: and where they lie for a large budget. Below the middle: the best LR of a training lies below that of a sweep.
+        lower_offsets: Two more of a large budget if there is no basin: a break alone does not say how far below it a model is destroyed.
+        longer_offsets: And those of longer ones, which are made where the others moved hardly anything: far too low is what they mend.
         extensions: Further trainings at an end of the set, while the best one lies there.
         blow_up: A training ends when its running median exceeds this times the initial loss.
         softness: Share of the decrease a training may miss and still count for 1/e in the soft minimum.
@@ -47,6 +49,8 @@ class RuleConstants:
     beyond: float = 0.5
     offsets: tuple[float, ...] = (-1.0, -0.5)
     fine_offsets: tuple[float, ...] = (-1.25, -1.0, -0.75, -0.5, -0.25)
+    lower_offsets: tuple[float, ...] = (-2.25, -1.75)
+    longer_offsets: tuple[float, ...] = (-1.0, -0.5, 0.0)
     extensions: int = 2
     blow_up: float = 3.0
     softness: float = 0.15

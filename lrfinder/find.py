@@ -19,8 +19,7 @@ from hessian.results import StableLR
 from hessian.snapshot import Place, Snapshot
 from hessian.stable import CurvatureSettings, measure_limit
 from lrfinder.budget import Budget, split_budget
-from lrfinder.combine import centre_of, limit_doubts, suggest_lr
-from lrfinder.constants import CONSTANTS
+from lrfinder.combine import limit_doubts, suggest_lr
 from lrfinder.cost import Spent
 from lrfinder.curve import LRCurve
 from lrfinder.doubts import Doubt
@@ -29,10 +28,11 @@ from lrfinder.plateau import small_rise
 from lrfinder.probe import Prober
 from lrfinder.progress import Progress
 from lrfinder.ramp import Ramp
-from lrfinder.results import Confirmation, Probes, Schedule, Suggestion
+from lrfinder.results import Confirmation, Schedule, Suggestion
 from lrfinder.search import two_speed_sweep
 from lrfinder.setaside import set_aside
 from lrfinder.steps import Recorded
+from lrfinder.trainings import short_trainings
 
 PATIENCE = 4  # times the length of the training at the answer, before a lower one is tried
 RETRIES = 4  # each a third of the LR before: two decades in all
@@ -83,8 +83,8 @@ def find_lr(
         val_data: Batches on which the short trainings are scored; without them a fifth of ``data``, at most eight batches, is set aside.
         total_steps: Steps of the planned training; None assumes ten epochs, and says so.
         schedule: ``"constant"``, ``"onecycle"``, ``"cosine"``, ``"linear"``, or None if unknown: ``lr`` is its peak.
-        budget: ``"quick"`` (about 150 gradients: no short trainings but the last), ``"standard"`` (350), ``"thorough"`` (850) or a
-            number of gradients.
+        budget: ``"quick"`` (about 150 gradients), ``"standard"`` (350), ``"thorough"`` (850) or a number of gradients; about three times as
+            many where short trainings gain so little that they may have ended on a plateau, since longer ones are then made.
         start_lr: Lowest learning rate of the sweep.
         end_lr: Highest learning rate of the sweep.
         curvature: Whether to measure the curvature limit.
@@ -145,14 +145,6 @@ def find_lr(
         limit, reason = curvature_limit(problem, start, spend, seed, spent) if curvature else (None, None)
         found = suggest_lr(curve, limit, probes=probes, total_steps=total_steps, schedule=schedule, no_limit=reason)
         return replace(confirm(found, prober, spend), gradients=round(spent.gradients, 1))
-
-
-def short_trainings(curve: LRCurve, prober: Prober, spend: Budget) -> Probes | None:
-    """The short trainings that the budget has, around the middle of the basin."""
-    if not spend.length:
-        return None
-    places = CONSTANTS.fine_offsets if spend.large else CONSTANTS.offsets
-    return prober.summary(prober.around(centre_of(curve)[0], places, spend.length))
 
 
 def curvature_limit(problem: Problem, snapshot: Snapshot, spend: Budget, seed: int, spent: Spent) -> tuple[StableLR | None, str | None]:

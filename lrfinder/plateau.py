@@ -10,6 +10,7 @@ from lrfinder.results import Probes
 
 FLAT = 0.1  # of what the sweep gained: a change of the held-out loss that is none
 LITTLE = 0.05  # of the initial loss: less may be all there is to gain, as in fine-tuning, or the edge of a plateau; nobody can tell
+LEFT = 0.1  # of the initial loss: longer trainings that gain as much left a plateau; in fine-tuning less may be all there is to gain
 STILL = 0.02  # of the initial loss: a sweep that gains less may never have left a plateau
 
 
@@ -49,6 +50,11 @@ def escaped(curve: LRCurve, probes: Probes) -> bool:
 def little_gain(curve: LRCurve, probes: Probes) -> bool:
     """Whether so little moved that it may have been a plateau."""
     return max(fall(curve), gain(probes)) < LITTLE * abs(curve.initial)
+
+
+def left_plateau(curve: LRCurve, probes: Probes) -> bool:
+    """Whether a longer training gained so much that those which gained little must have ended on a plateau."""
+    return gain(probes) >= LEFT * abs(curve.initial)
 
 
 def small_rise(curve: LRCurve, plateau: bool) -> float:

@@ -7,7 +7,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hessian.errors import BadArgument, BadType
-from lrfinder.budget import BOTH, BUDGETS, COARSE_ONLY, ENOUGH, FEW, FINEST, LEAST, MANY, ONE_SWEEP, TWO_SWEEPS, Budget, split_budget
+from lrfinder.budget import (
+    BOTH,
+    BUDGETS,
+    COARSE_ONLY,
+    ENOUGH,
+    FEW,
+    FINEST,
+    LEAST,
+    LONGER,
+    MANY,
+    ONE_SWEEP,
+    TWO_SWEEPS,
+    Budget,
+    split_budget,
+)
 
 budgets = st.integers(LEAST, 3000)
 
@@ -52,6 +66,7 @@ def test_every_part_can_be_measured_with(gradients):
     assert spend.coarse < spend.fine or (spend.fine == 0 and spend.length > 0)
     assert spend.trial >= 12
     assert spend.products >= 2
+    assert spend.longer == LONGER * spend.length
 
 
 @given(gradients=budgets, steps=st.none() | st.integers(1, 500))
@@ -59,9 +74,8 @@ def test_no_training_is_longer_than_the_planned_one(gradients, steps):
     spend = split_budget(gradients)
     held = spend.held_to(steps)
     longest = steps or 10**9
-    assert (held.length, held.trial) == (min(spend.length, longest), min(spend.trial, longest))
-    rest = {name: value for name, value in vars(spend).items() if name not in ("length", "trial")}
-    assert held == Budget(**rest, length=held.length, trial=held.trial)
+    trained = {"length", "longer", "trial"}
+    assert held == Budget(**{name: min(value, longest) if name in trained else value for name, value in vars(spend).items()})
 
 
 def test_what_is_no_budget():
