@@ -71,6 +71,14 @@ class OptimizerGeometry:
         """The limit in words, with its numbers."""
         return f"{self.numerator:.3g} / sharpness" if self.shift == 0 else f"{self.numerator:.3g} / (sharpness + {self.shift:.2g})"
 
+    @property
+    def derivation(self) -> str:
+        """Where the numerator comes from: in symbols, with their values; empty where the optimizer's limit does not say."""
+        if not self.limit.formula:
+            return ""
+        values = ", ".join(f"{name} = {value:.4g}" for name, value in self.limit.symbols.items())
+        return f"{self.limit.formula}{values and f' with {values}'}"
+
 
 def state_here(state: Mapping[str, Any]) -> dict[str, Any]:
     """The optimizer's state of a parameter; of a sharded one what lies here."""

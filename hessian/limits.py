@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -30,7 +30,8 @@ class StabilityLimit:
         preconditioner: Reads the diagonal ``P`` off the optimizer's state; None where the gradient is not rescaled.
         momentum: Of the mini-batch limit (``hessian.noise``); None where no formula for it is known.
         averaged: Whether that momentum averages gradients, as Adam's, rather than summing them.
-        formula: ``c`` in symbols, for the docs.
+        formula: ``c`` in symbols.
+        symbols: Their values in this group.
         source: Where the formula is derived.
     """
 
@@ -41,6 +42,7 @@ class StabilityLimit:
     momentum: float | None = None
     averaged: bool = False
     formula: str = ""
+    symbols: Mapping[str, float] = field(default_factory=dict)
     source: str = ""
 
     def max_lr(self, sharpness: float, *, scale: float = 1.0) -> float:
@@ -116,6 +118,7 @@ def sgd(group: Group) -> StabilityLimit:
         momentum=mu if plain_sum or averaging else None,
         averaged=averaging,
         formula="2 (1 + mu) / (1 + 2 mu)" if group["nesterov"] else "2 (1 + mu) / (1 - tau)",
+        symbols={"mu": mu} if group["nesterov"] else {"mu": mu, "tau": tau},
         source="docs/formulas.md#sgd",
     )
 
@@ -133,7 +136,9 @@ def asgd(group: Group) -> StabilityLimit:
     )
 
 
-def averaging(group: Group, gain: float, formula: str, diagonal: Preconditioner, momentum: float | None) -> StabilityLimit:
+def averaging(
+    group: Group, gain: float, formula: str, symbols: Mapping[str, float], diagonal: Preconditioner, momentum: float | None
+) -> StabilityLimit:
     """The Adam family: a gain for the averaged gradient, a preconditioner, one of the two kinds of weight decay."""
     decay, decoupled = group["weight_decay"], bool(group.get("decoupled_weight_decay", False))
     return StabilityLimit(
@@ -144,6 +149,7 @@ def averaging(group: Group, gain: float, formula: str, diagonal: Preconditioner,
         momentum=momentum,
         averaged=True,
         formula=formula,
+        symbols=symbols,
         source="docs/formulas.md#adam-and-its-kin",
     )
 
@@ -155,7 +161,7 @@ def adam(group: Group) -> StabilityLimit:
     RAdam is this Adam times a rectification that starts near zero and tends to one; one is taken.
     """
     beta1 = float(group["betas"][0])
-    return averaging(group, (1 - beta1) / (1 + beta1), "2 (1 + b1) / (1 - b1)", preconditioner.adam, beta1)
+    return averaging(group, (1 - beta1) / (1 + beta1), "2 (1 + b1) / (1 - b1)", {"b1": beta1}, preconditioner.adam, beta1)
 
 
 @stability_limit(torch.optim.AdamW)
@@ -168,7 +174,7 @@ def adamw(group: Group) -> StabilityLimit:
 def adamax(group: Group) -> StabilityLimit:
     """As Adam, divided by the largest recent gradient in place of the root mean square."""
     beta1 = float(group["betas"][0])
-    return averaging(group, (1 - beta1) / (1 + beta1), "2 (1 + b1) / (1 - b1)", preconditioner.adamax, beta1)
+    return averaging(group, (1 - beta1) / (1 + beta1), "2 (1 + b1) / (1 - b1)", {"b1": beta1}, preconditioner.adamax, beta1)
 
 
 @stability_limit(torch.optim.NAdam)
@@ -177,7 +183,8 @@ def nadam(group: Group) -> StabilityLimit:
     beta1, age = float(group["betas"][0]), int(group.get("age", 0))
     now, following = (beta1 * (1 - 0.5 * 0.96 ** (step * group["momentum_decay"])) for step in (age + 1, age + 2))
     gain = (1 - now) + following * (1 - beta1) / (1 + beta1)
-    return averaging(group, gain, "2 / (1 - m + m (1 - b1) / (1 + b1))", preconditioner.adam, None)
+    symbols = {"m": now, "b1": beta1}  # its next step's m is a little larger
+    return averaging(group, gain, "2 / (1 - m + m (1 - b1) / (1 + b1))", symbols, preconditioner.adam, None)
 
 
 @stability_limit(torch.optim.RMSprop)
@@ -189,6 +196,7 @@ def rmsprop(group: Group) -> StabilityLimit:
         preconditioner=preconditioner.rmsprop,
         momentum=group["momentum"],
         formula="2 (1 + mu)",
+        symbols={"mu": group["momentum"]},
         source="docs/formulas.md#rmsprop-adagrad-adadelta-adafactor",
     )
 
@@ -225,22 +233,23 @@ def adafactor(group: Group) -> StabilityLimit:
     return rescaled_descent(preconditioner.adafactor, group, decoupled=True)
 
 
-def schedule_free_gain(group: Group, beta: float) -> float:
-    """Gain of Schedule-Free averaging at the next step: one at the first, ``1 - beta`` in the end (Defazio et al. 2024)."""
+def schedule_free_gain(group: Group, beta: float) -> tuple[float, dict[str, float]]:
+    """Gain of Schedule-Free averaging at the next step: one at the first, ``1 - beta`` in the end (Defazio et al. 2024); its symbols."""
     power, rate = group["weight_lr_power"], float(group["lr_max"]) if group["lr_max"] > 0 else 1.0
     weight: float = float(group["k"] + 1) ** float(group["r"]) * rate ** float(power)
     share = weight / (float(group["weight_sum"]) + weight)
-    return (1 - beta) + share * beta / (2 - share)
+    return (1 - beta) + share * beta / (2 - share), {"b": beta, "c": share}
 
 
 @stability_limit("schedulefree.SGDScheduleFree")
 def schedule_free_sgd(group: Group) -> StabilityLimit:
     """``2 (2 - c) / ((1 - b)(2 - c) + c b)`` with the averaging weight ``c``; it rises from 2 to ``2 / (1 - b)``."""
-    gain = schedule_free_gain(group, group["momentum"])
+    gain, symbols = schedule_free_gain(group, group["momentum"])
     return StabilityLimit(
         numerator=2 / gain,
         l2=group["weight_decay"],
         formula="2 (2 - c) / ((1 - b)(2 - c) + c b)",
+        symbols=symbols,
         source="docs/formulas.md#schedule-free",
     )
 
@@ -248,12 +257,13 @@ def schedule_free_sgd(group: Group) -> StabilityLimit:
 @stability_limit("schedulefree.AdamWScheduleFree")
 def schedule_free_adamw(group: Group) -> StabilityLimit:
     """The same in Adam's metric; its weight decay passes through the averaging like a gradient."""
-    gain = schedule_free_gain(group, float(group["betas"][0]))
+    gain, symbols = schedule_free_gain(group, float(group["betas"][0]))
     return StabilityLimit(
         numerator=2 / gain,
         decoupled=group["weight_decay"] * gain,
         preconditioner=preconditioner.schedule_free,
         formula="2 (2 - c) / ((1 - b)(2 - c) + c b)",
+        symbols=symbols,
         source="docs/formulas.md#schedule-free",
     )
 

@@ -16,7 +16,7 @@ from hessian.checks import positive_int
 from hessian.describe import describe_optimizer
 from hessian.directional import descent_limit, update_direction
 from hessian.doubts import CurvatureDoubt
-from hessian.errors import BadArgument, BadType, CurvatureError
+from hessian.errors import BadArgument, CurvatureError
 from hessian.geometry import OptimizerGeometry
 from hessian.groups import base_lrs, lr_ratios
 from hessian.limits import find_limit, limits_of, no_limit_cause, optimizer_age
@@ -30,6 +30,7 @@ from hessian.snapshot import Place, check_choices
 from hessian.solvers.lanczos import lanczos
 from hessian.stable import PRE_ROLL, Along, CurvatureSettings, Method, doubts_of, make_operator
 from hessian.vectors import dot, norm
+from hessian.writers import Log
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -102,7 +103,7 @@ class SharpnessMonitor:
         self._top: EigenResult | None = None
         self._preconditioned = False
         self._told = ""
-        self._writers: list[Any] = []
+        self._writers: list[Log] = []
 
     def step(self, batch: Any) -> SharpnessReading | None:
         """Count a training step; on every ``every``-th, measure on ``batch``. Returns the reading, or None."""
@@ -112,7 +113,7 @@ class SharpnessMonitor:
         reading = self._read(batch)
         self.readings.append(reading)
         for writer in self._writers:
-            write(writer, reading)
+            writer.write(reading.step, numbers_of(reading))
         return reading
 
     @property
@@ -132,17 +133,12 @@ class SharpnessMonitor:
         return self.record.save(path)
 
     def log_to(self, writer: Any) -> None:
-        """Write every later reading to a TensorBoard writer (``add_scalar``) or a W&B run (``log``), over the steps counted here.
+        """Write every later reading to a TensorBoard writer, a W&B run or MLflow (its module, or a run), over the steps counted here.
 
         Raises:
-            BadType: If it is neither.
+            BadType: If it is none of these.
         """
-        if not (hasattr(writer, "add_scalar") or hasattr(writer, "log")):
-            raise BadType(f"writer is a {type(writer).__name__} without add_scalar and log; pass a TensorBoard SummaryWriter or a W&B run.")
-        if not hasattr(writer, "add_scalar") and hasattr(writer, "define_metric"):
-            writer.define_metric("sharpness/step")
-            writer.define_metric("sharpness/*", step_metric="sharpness/step")
-        self._writers.append(writer)
+        self._writers.append(Log(writer, "sharpness"))
 
     def _read(self, batch: Any) -> SharpnessReading:
         lr, problem = present_lr(self._optimizer), self._problem
@@ -277,11 +273,6 @@ def present_ratios(optimizer: Any, base: list[float]) -> list[float]:
     return [lr / top for lr in lrs] if top > 0 else base
 
 
-def write(writer: Any, reading: SharpnessReading) -> None:
-    """The numbers of a reading, over its own step: a W&B run may count its steps otherwise."""
-    values = {"sharpness": reading.sharpness, "lr": reading.lr, "limit_lr": reading.limit_lr, "ratio": reading.ratio}
-    if hasattr(writer, "add_scalar"):
-        for name, value in values.items():
-            writer.add_scalar(f"sharpness/{name}", value, reading.step)
-    else:
-        writer.log({"sharpness/step": reading.step, **{f"sharpness/{name}": value for name, value in values.items()}})
+def numbers_of(reading: SharpnessReading) -> dict[str, float]:
+    """What a writer gets of a reading."""
+    return {"sharpness": reading.sharpness, "lr": reading.lr, "limit_lr": reading.limit_lr, "ratio": reading.ratio}

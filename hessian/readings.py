@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from hessian.doubts import CurvatureDoubt
+from hessian.layout import wrapped
 from hessian.ranges import Count, Range
 from hessian.results import Result
 
@@ -50,9 +51,10 @@ class SharpnessReading(Result):
         return self.lr / self.limit_lr
 
     def __str__(self) -> str:
-        return self.advice or (
-            f"step {self.step:,}: lr {self.lr:.2g} is {self.ratio:.0%} of its limit {self.limit_lr:.2g} (sharpness {self.sharpness:.3g})"
+        numbers = (
+            f"step {self.step:,}: lr {self.lr:.2g} is {self.ratio:.3g} of its limit {self.limit_lr:.2g} (sharpness {self.sharpness:.3g})"
         )
+        return "\n".join(wrapped(self.advice or numbers))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -79,8 +81,8 @@ class SharpnessRecord(Result):
         return [head, *((one.step, one.lr, one.sharpness, one.limit_lr, one.ratio, one.hvps) for one in self.readings)]
 
     def __str__(self) -> str:
-        lines = [f"{len(self.readings)} readings of the sharpness under {self.optimizer}"]
-        return "\n".join([*lines, *(f"  {reading}" for reading in self.readings[-3:])])
+        lines = wrapped(f"{len(self.readings)} readings of the sharpness under {self.optimizer}")
+        return "\n".join([*lines, *(line for reading in self.readings[-3:] for line in wrapped(str(reading), "  ", "    "))])
 
     def plot(self, path: str | os.PathLike[str] | None = None, ax: Axes | None = None) -> Figure:
         """The LR and its limit over the steps; see ``Result.plot``."""

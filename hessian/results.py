@@ -215,6 +215,11 @@ class EigenResult(Result):
     following: float = math.nan
     vectors: Any = field(default=None, repr=False, metadata={"stored": False})
 
+    def __str__(self) -> str:
+        from hessian.describe import describe_eigen
+
+        return describe_eigen(self)
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Estimate(Result):
@@ -234,6 +239,11 @@ class Estimate(Result):
 
     def __float__(self) -> float:
         return self.value
+
+    def __str__(self) -> str:
+        from hessian.describe import describe_estimate
+
+        return describe_estimate(self)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -256,6 +266,11 @@ class CriticalLR(Result):
 
     def __float__(self) -> float:
         return self.lr
+
+    def __str__(self) -> str:
+        from hessian.describe import describe_critical
+
+        return describe_critical(self)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -293,6 +308,11 @@ class SpectralDensity(Result):
             raise ValueError(f"grid, density and error have shapes {self.grid.shape}, {self.density.shape} and {self.error.shape}, not one")
         if not (np.all(np.abs(self.grid) <= LARGEST_LOSS) and np.all(np.diff(self.grid) > 0)):
             raise ValueError("grid is not finite and rising")
+
+    def __str__(self) -> str:
+        from hessian.describe import describe_density
+
+        return describe_density(self)
 
     def rows(self) -> list[tuple[Any, ...]]:
         return [("eigenvalue", "density", "error"), *zip(self.grid.tolist(), self.density.tolist(), self.error.tolist(), strict=True)]
@@ -334,6 +354,7 @@ class StableLR(Result):
         seed: Of the data order and the start vector.
         model: Class name of the model.
         optimizer: The optimizer in words.
+        derivation: The numerator of ``formula`` in symbols, with their values, such as ``"2 (1 + mu) / (1 - tau) with mu = 0.9, tau = 0"``.
     """
 
     kind: ClassVar[str] = "stable_lr"
@@ -361,6 +382,7 @@ class StableLR(Result):
     seed: Count
     model: str
     optimizer: str
+    derivation: str = ""
 
     def __float__(self) -> float:
         return self.lr
@@ -381,6 +403,28 @@ class StableLR(Result):
         from hessian.describe import describe_limit
 
         return describe_limit(self)
+
+    def explain(self) -> str:
+        """How the limit came about, in words, with the formulas filled in; fits 80 columns."""
+        from hessian.explain import explain_limit
+
+        return explain_limit(self)
+
+    def log_to(self, writer: Any, step: int = 0, *, run: Any = None) -> None:
+        """Write the limit and what it is made of to TensorBoard, W&B or MLflow, at this step of the training.
+
+        Args:
+            writer: A TensorBoard ``SummaryWriter``, a W&B run, or for MLflow its module, a run of it or a client.
+            step: Step of the training at which it was measured.
+            run: With an ``MlflowClient``, the run or its id; None takes the active one.
+
+        Raises:
+            BadType: If the writer is none of these.
+            BadArgument: If an ``MlflowClient`` comes without a run.
+        """
+        from hessian.writers import log_limit
+
+        log_limit(self, writer, step, run)
 
     def plot(self, path: str | os.PathLike[str] | None = None, ax: Axes | None = None) -> Figure:
         """The limit as a line with everything above it hatched; see ``Result.plot``."""

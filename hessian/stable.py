@@ -39,6 +39,7 @@ from hessian.solvers.lanczos import lanczos
 from hessian.solvers.stopping import Stop
 from hessian.spaces import ShardedSpace
 from hessian.step import train_step
+from hessian.watched import Told, watched, watched_steps
 
 PRE_ROLL = 16  # squared gradients averaged before Adam's P is read; fewer leave chance zeros in it that look like sharp directions
 FIRST_STEP_HVPS = 12  # the step-0 preconditioner is wildly uneven, so its sharpness is only asked for roughly
@@ -135,7 +136,7 @@ def stable_lr(
 
 @dataclass(frozen=True)
 class CurvatureSettings:
-    """How to measure: see ``stable_lr``; checked when made."""
+    """How to measure: see ``stable_lr``; checked when made. ``told`` hears of every step and product."""
 
     num_batches: int = 4
     tol: float = 0.01
@@ -147,6 +148,7 @@ class CurvatureSettings:
     memory: Kept = "full"
     first_step: bool = True
     stop: Stop = "guarded"
+    told: Told | None = None
 
     def __post_init__(self) -> None:
         positive_int("num_batches", self.num_batches)
@@ -201,6 +203,7 @@ def measure_along_hessian(
         hvps=operator.products,
         gradients=steps + len(batches),
         formula=geometry.formula,
+        derivation=geometry.derivation,
         preconditioned=geometry.limit.preconditioner is not None,
         by_parameter=shares_of(operator, top.vectors[:, 0]),
         doubts=tuple(doubts_of(problem, operator, top, batches)),
@@ -216,7 +219,9 @@ def prepare_geometry(problem: Problem, settings: CurvatureSettings) -> tuple[Opt
     age = optimizer_age(problem.optimizer)
     first, steps = None, max(PRE_ROLL - age, 0)
     problem.seed(settings.seed)
-    stream = islice(problem.batches, steps)  # one pass for both: started anew, it would give the first batch twice
+    stream = watched_steps(
+        islice(problem.batches, steps), settings.told
+    )  # one pass for both: started anew, it would give the first batch twice
     if age == 0 and settings.first_step:
         pre_roll(problem, islice(stream, 1))
         first = OptimizerGeometry(problem, limits_of(problem.optimizer), ratios)
@@ -319,7 +324,7 @@ def shares_of(operator: HessianOperator | FiniteDifferenceOperator, direction: T
 def top_eigenvalue(operator: Any, settings: CurvatureSettings) -> EigenResult:
     """The most positive eigenvalue; refuses one that is not positive."""
     most, how = settings.max_hvps, settings.memory
-    top = lanczos(operator, tol=settings.tol, stop=settings.stop, max_iter=most, seed=settings.seed, memory=how)
+    top = lanczos(watched(operator, settings.told), tol=settings.tol, stop=settings.stop, max_iter=most, seed=settings.seed, memory=how)
     if not top.values[0] > 0:
         raise CurvatureError(
             f"the loss curves upward in no direction here (most positive eigenvalue {top.values[0]:.3g}), so curvature sets no limit; "

@@ -1,4 +1,6 @@
 from .combine import suggest_lr as suggest_lr
+from .comparison import Comparison as Comparison
+from .comparison import compare as compare
 from .curve import LRCurve as LRCurve
 from .doubts import Doubt as Doubt
 from .doubts import NoSuggestionError as NoSuggestionError
@@ -15,12 +17,14 @@ from .schedules import sgdr as sgdr
 from .sweep import range_test as range_test
 
 __all__ = [
+    "Comparison",
     "Doubt",
     "LRCurve",
     "LRSweep",
     "NoSuggestionError",
     "Suggestion",
     "clr",
+    "compare",
     "find_lr",
     "load",
     "one_cycle",

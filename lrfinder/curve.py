@@ -167,7 +167,7 @@ class LRCurve(Result):
     @property
     def break_lr(self) -> float | None:
         """Learning rate at which the loss broke; None if it did not."""
-        return float(self.lrs[-1]) if self.status in ("diverged", "nonfinite") else None
+        return float(self.lrs[-1]) if self.status in ("diverged", "nonfinite") and len(self.lrs) else None
 
     @cached_property
     def smooth_metric(self) -> Floats:
@@ -267,6 +267,23 @@ class LRCurve(Result):
         from lrfinder.report_curve import curve_report
 
         return curve_report(self)
+
+    def explain(self) -> str:
+        """How it came about, in words, with the formulas filled in; fits 80 columns."""
+        from lrfinder.explain_curve import explain_curve
+
+        return explain_curve(self)
+
+    def log_to(self, writer: Any, step: int = 0, *, run: Any = None) -> None:
+        """Write the sweep to TensorBoard, W&B or MLflow, over a step axis of its own; see ``Suggestion.log_to``.
+
+        Raises:
+            BadType: If the writer is none of these.
+            BadArgument: If an ``MlflowClient`` comes without a run.
+        """
+        from lrfinder.writing import log_curve
+
+        log_curve(self, writer, step, run)
 
     def plot(self, path: str | os.PathLike[str] | None = None, ax: Axes | None = None) -> Figure:
         """The losses over the learning rate; see ``lrfinder.plot``."""

@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Iterator
 
 from hessian.doubts import CurvatureDoubt, Sentence
+from hessian.layout import bullets, headline, row, table, wrapped
 from lrfinder.combine import agreement, best_of, corrected_break
 from lrfinder.horizon import SCHEDULE_NAMES
 from lrfinder.meaning import meaning_of
-from lrfinder.results import Probes, Suggestion
+from lrfinder.results import Confirmation, ProbeRun, Probes, Suggestion
 from lrfinder.warmup import ONECYCLE_START, WarmUp
-
-WIDTH = 80
-LABEL = 12
 
 
 def describe_suggestion(found: Suggestion) -> str:
     """The answer first, then the evidence, then every doubt; fits 80 columns."""
     low, high = found.interval
-    lines = [f"suggested lr {found.lr:.2g}   good range {low:.2g} to {high:.2g}   ({plan(found)})"]
+    lines = headline(f"suggested lr {found.lr:.2g}   good range {low:.2g} to {high:.2g}   ({plan(found)})")
     lines += [line for label, text in evidence(found) for line in row(label, text)]
     if sentences(found):
-        lines.append("doubts")
-        lines += [line for sentence in sentences(found) for line in wrapped(sentence, "  - ", "    ")]
+        lines += ["doubts", *bullets(sentences(found))]
     return "\n".join(lines)
 
 
@@ -43,7 +39,7 @@ def evidence(found: Suggestion) -> Iterator[tuple[str, str]]:
     if found.warmup is not None:
         yield "warm-up", warmup_text(found.warmup, found.lr)
     yield "schedule", schedule_text(found)
-    yield "factors", " ".join([f"middle {found.midpoint:.2g}", *(f"x{value:.2g} ({name})" for name, value in found.factors.items())])
+    yield "factors", factors_text(found)
     tried = found.confirmation
     if tried is not None:
         losses = f"from {tried.before:.3g} to {tried.after:.3g}"
@@ -58,6 +54,11 @@ def evidence(found: Suggestion) -> Iterator[tuple[str, str]]:
     )
     if found.gradients:
         yield "cost", f"{found.gradients:.0f} gradients"
+
+
+def factors_text(found: Suggestion) -> str:
+    """What the middle of the basin was multiplied by."""
+    return " ".join([f"middle {found.midpoint:.2g}", *(f"x{value:.2g} ({name})" for name, value in found.factors.items())])
 
 
 def sweep_text(found: Suggestion) -> str:
@@ -127,11 +128,20 @@ def sentences(found: Suggestion) -> list[str]:
     return [doubt.value for doubt in all_doubts(found)]
 
 
-def row(label: str, text: str) -> list[str]:
-    """One line of evidence, wrapped under its own column."""
-    return wrapped(text, f"  {label:<{LABEL}}", " " * (LABEL + 2))
+def describe_probes(probes: Probes) -> str:
+    """The short trainings as a table."""
+    cells = [[f"{run.lr:.2g}", f"{run.after:.4g}" if math.isfinite(run.after) else "blew up"] for run in probes.runs]
+    return "\n".join([*wrapped(probes_text(probes)), *row("before", f"loss {probes.before:.4g}"), *table([["lr", "loss after"], *cells])])
 
 
-def wrapped(text: str, first: str, rest: str) -> list[str]:
-    """Text in at most 80 columns; long words (paths, formulas) are never broken."""
-    return textwrap.wrap(text, WIDTH, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False)
+def describe_run(run: ProbeRun) -> str:
+    """One short training."""
+    after = f"left a loss of {run.after:.4g}" if math.isfinite(run.after) else "blew up"
+    return "\n".join(headline(f"{run.steps} steps at a constant lr of {run.lr:.2g} {after}"))
+
+
+def describe_confirmation(tried: Confirmation) -> str:
+    """The short training at the suggestion."""
+    verdict = "passed" if tried.passed else "failed"
+    losses = f"from {tried.before:.4g} to {tried.after:.4g}"
+    return "\n".join(headline(f"{verdict}: {tried.steps} steps at {tried.lr:.2g} took the loss on {tried.scored_on} {losses}"))

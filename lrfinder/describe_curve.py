@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hessian.errors import NoSuggestionError
+from hessian.layout import headline, wrapped
 from lrfinder.curve import LRCurve
 from lrfinder.smoothing import clean_length
 
@@ -15,7 +16,8 @@ def describe_curve(curve: LRCurve) -> str:
     of = "" if curve.group is None else f" of group {curve.group}{curve.group_name and f' ({curve.group_name})'} alone"
     scored = "; loss on val_data" if curve.scored_on == "val_data" else ""
     steps = f"{len(curve.lrs)} of {curve.num_iter} steps from {curve.start_lr:.2g} to {curve.end_lr:.2g}"
-    return "\n".join([f"range test{of} {curve.status}{where}: {steps}{scored}", *(f"  {line}" for line in findings(curve))])
+    lines = headline(f"range test{of} {curve.status}{where}: {steps}{scored}")
+    return "\n".join([*lines, *(line for finding in findings(curve) for line in wrapped(finding, "  ", "    "))])
 
 
 def findings(curve: LRCurve) -> Iterator[str]:

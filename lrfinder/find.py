@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -20,10 +21,12 @@ from hessian.snapshot import Place, Snapshot
 from hessian.stable import CurvatureSettings, measure_limit
 from lrfinder.budget import Budget, split_budget
 from lrfinder.combine import limit_doubts, suggest_lr
-from lrfinder.cost import Spent
+from lrfinder.cost import PRODUCT, Spent
 from lrfinder.curve import LRCurve
+from lrfinder.describe import factors_text
 from lrfinder.doubts import Doubt
 from lrfinder.horizon import check_schedule, planned_steps
+from lrfinder.phases import CHECK, CURVATURE, SWEEP, TRAININGS, expected_gradients
 from lrfinder.plateau import small_rise
 from lrfinder.probe import Prober
 from lrfinder.progress import Progress
@@ -37,6 +40,7 @@ from lrfinder.trainings import short_trainings
 PATIENCE = 4  # times the length of the training at the answer, before a lower one is tried
 RETRIES = 4  # each a third of the LR before: two decades in all
 LOWER = 1 / 3
+LOGGER = logging.getLogger("lrfinder")
 CURVATURE_TOL = 0.1  # an LR limit need not be finer, and 1 % takes half as many products again
 
 
@@ -135,26 +139,46 @@ def find_lr(
     spent, bar = Spent(), Progress(progress)
     spent.looked(problem.has_loss)  # the first loss
     recorded, extra = Recorded(), [] if held_out is None else [held_out.data]
-    with recorded.carried(), problem.preserved(*extra, keep=keep, snapshot=snapshot) as start:
+    phases = expected_gradients(spend, start_lr, end_lr, curvature)
+    LOGGER.debug("budget %s: %s", budget, ", ".join(f"{name} about {cost:.0f} gradients" for name, cost in phases.items()))
+    with recorded.carried(), problem.preserved(*extra, keep=keep, snapshot=snapshot) as start, bar.whole(phases, spent):
         problem.seed(seed)
         first = problem.check_first_loss()
         aside = set_aside(problem.batches, held_out, seed)
         prober = Prober(problem, start, aside, seed, bar, spent)  # bad val_data must not cost a sweep
         curve = two_speed_sweep(problem, start, (start_lr, end_lr), spend, seed, bar, first, spent, recorded)
+        finish(bar, SWEEP, curve)
         probes = short_trainings(curve, prober, spend)
-        limit, reason = curvature_limit(problem, start, spend, seed, spent) if curvature else (None, None)
+        finish(bar, TRAININGS, probes)
+        limit, reason = curvature_limit(problem, start, spend, seed, spent, bar) if curvature else (None, None)
+        finish(bar, CURVATURE, limit or reason)
         found = suggest_lr(curve, limit, probes=probes, total_steps=total_steps, schedule=schedule, no_limit=reason)
-        return replace(confirm(found, prober, spend), gradients=round(spent.gradients, 1))
+        LOGGER.debug("lr %.3g: %s", found.lr, factors_text(found))
+        with bar.named(CHECK):
+            found = replace(confirm(found, prober, spend), gradients=round(spent.gradients, 1))
+        finish(bar, CHECK, found.confirmation)
+        return found
 
 
-def curvature_limit(problem: Problem, snapshot: Snapshot, spend: Budget, seed: int, spent: Spent) -> tuple[StableLR | None, str | None]:
+def finish(bar: Progress, phase: str, result: object) -> None:
+    """A phase is over: the bar says what comes next, the log what was found."""
+    bar.done(phase)
+    LOGGER.debug("%s: %s", phase, "none" if result is None else result)
+
+
+def curvature_limit(
+    problem: Problem, snapshot: Snapshot, spend: Budget, seed: int, spent: Spent, bar: Progress
+) -> tuple[StableLR | None, str | None]:
     """The limit, or why there is none."""
     if not problem.has_loss:
         return None, "step_fn gives no loss to differentiate; pass criterion or loss_fn beside it"
     if len(problem.optimizers) > 1:
         return None, "several optimizers have no stability limit in common; call hessian.stable_lr for each"
     snapshot.restore()
-    settings = CurvatureSettings(spend.batches, CURVATURE_TOL, seed, spend.products, first_step=False, stop="gap")
+    costs = {"step": 1.0, "product": PRODUCT * spend.batches}
+    settings = CurvatureSettings(
+        spend.batches, CURVATURE_TOL, seed, spend.products, first_step=False, stop="gap", told=lambda what: bar.advance(costs[what])
+    )
     try:
         limit = measure_limit(problem, settings)
     except CurvatureError as error:

@@ -83,6 +83,7 @@ class Prober:
         for step, batch in enumerate(self.progress.over(batches, steps, f"trying {lr:.2g}")):
             set_lr(self.problem.optimizer, lr * schedule_shape(schedule, step, steps), ratios)
             losses.append(train_step(self.problem, batch))
+            self.progress.tell(lr, losses[-1])
             self.spent.steps += 1
             if blown_up(losses):
                 return math.inf

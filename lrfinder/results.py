@@ -50,6 +50,11 @@ class Confirmation(Result):
         """Whether the training lowered the loss on them."""
         return self.after < self.before
 
+    def __str__(self) -> str:
+        from lrfinder.describe import describe_confirmation
+
+        return describe_confirmation(self)
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ProbeRun(Result):
@@ -66,6 +71,11 @@ class ProbeRun(Result):
     lr: Positive
     steps: Some
     after: LossOrInf
+
+    def __str__(self) -> str:
+        from lrfinder.describe import describe_run
+
+        return describe_run(self)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -87,6 +97,11 @@ class Probes(Result):
     scored: Count | None
     share: Share | None
     runs: Annotated[tuple[ProbeRun, ...], Filled]
+
+    def __str__(self) -> str:
+        from lrfinder.describe import describe_probes
+
+        return describe_probes(self)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -152,6 +167,32 @@ class Suggestion(Result):
 
         return suggestion_report(self)
 
+    def explain(self) -> str:
+        """How the number came about, in words: every factor of the rule with the numbers of this run. Fits 80 columns."""
+        from lrfinder.explain import explain_suggestion
+
+        return explain_suggestion(self)
+
+    def log_to(self, writer: Any, step: int = 0, *, run: Any = None) -> None:
+        """Write the answer and the evidence to TensorBoard, W&B or MLflow (docs/terminal.md#logging).
+
+        The answer is written as ``lrfinder/...`` at ``step``, so that those of several steps of a training make a curve. The sweep has an
+        axis of its own, ``lrfinder_sweep/...``: its steps count from 0, with ``lr`` and ``log10_lr`` beside ``loss`` and ``smooth``; and
+        ``lrfinder_by_lr/...`` has the losses over ``1000 log10(lr)``, so that -3000 is an LR of 1e-3. Neither touches the training's steps.
+
+        Args:
+            writer: A TensorBoard ``SummaryWriter``, a W&B run, or for MLflow its module, a run of it or a client.
+            step: Step of the training at which it was measured. Where it is not 0 it is part of the sweep's names.
+            run: With an ``MlflowClient``, the run or its id; None takes the active one.
+
+        Raises:
+            BadType: If the writer is none of these.
+            BadArgument: If an ``MlflowClient`` comes without a run.
+        """
+        from lrfinder.writing import log_suggestion
+
+        log_suggestion(self, writer, step, run)
+
     def rows(self) -> list[tuple[Any, ...]]:
         return self.curve.rows()
 
@@ -207,7 +248,7 @@ class Suggestion(Result):
 
 
 def load(path: str | os.PathLike[str]) -> Any:
-    """Read back whatever ``save`` wrote as ``.json`` or ``.html``: an ``LRCurve``, a ``Suggestion`` or a ``StableLR``.
+    """Read back whatever ``save`` wrote as ``.json`` or ``.html``: an ``LRCurve``, a ``Suggestion``, a ``StableLR``, a ``Comparison``.
 
     Args:
         path: The file.
@@ -216,4 +257,6 @@ def load(path: str | os.PathLike[str]) -> Any:
         BadArgument: If the file is not a saved result.
         OSError: If it cannot be read.
     """
+    import lrfinder.comparison  # noqa: F401  # as above; it needs this module
+
     return Result.load(path)

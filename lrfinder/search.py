@@ -15,7 +15,7 @@ from hessian.step import evaluate
 from lrfinder.basin import left_edge, stretch
 from lrfinder.budget import Budget
 from lrfinder.constants import CONSTANTS
-from lrfinder.cost import Spent
+from lrfinder.cost import FORWARD, Spent
 from lrfinder.curve import LRCurve
 from lrfinder.progress import Progress
 from lrfinder.ramp import Ramp
@@ -43,7 +43,7 @@ def two_speed_sweep(
     """
     start, end = ramp
     coarse_ramp = spaced(start, end, spend.coarse, math.inf)
-    baseline = Baseline(problem, snapshot, seed, spent)
+    baseline = Baseline(problem, snapshot, seed, spent, progress)
     losses = baseline.first(coarse_ramp.num_iter)
     snapshot.restore()
     coarse = sweep(problem, settings(coarse_ramp, spend.coarse, seed, "coarse sweep"), first, progress, recorded, losses)
@@ -93,11 +93,12 @@ def fine_end(coarse: LRCurve) -> float:
 class Baseline:
     """What each batch costs at the initial weights, as the model stands. Measured once for every batch, when asked for."""
 
-    def __init__(self, problem: Problem, snapshot: Snapshot, seed: int, spent: Spent) -> None:
+    def __init__(self, problem: Problem, snapshot: Snapshot, seed: int, spent: Spent, progress: Progress | None = None) -> None:
         self.problem = problem
         self.snapshot = snapshot
         self.seed = seed
         self.spent = spent
+        self.progress = progress or Progress(False)
         self.known: list[float] = []
 
     def first(self, count: int) -> Floats | None:
@@ -111,5 +112,6 @@ class Baseline:
         self.snapshot.restore()
         self.problem.seed(self.seed)
         known = len(self.known)
-        self.known += [evaluate(self.problem, batch) for batch in islice(self.problem.batches, known, count)]
+        batches = self.progress.over(islice(self.problem.batches, known, count), count - known, "losses before", cost=FORWARD)
+        self.known += [evaluate(self.problem, batch) for batch in batches]
         self.spent.looked(self.problem.has_loss, len(self.known) - known)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from hessian.results import Floats
 from lrfinder.constants import CONSTANTS
 
 
@@ -24,11 +25,20 @@ def soft_minimum(x: Sequence[float], losses: Sequence[float], before: float) -> 
     Returns:
         The place; where nothing got better, a half below the lowest.
     """
-    lowest = min(losses)
-    if not lowest < before:
+    if not min(losses) < before:
         return min(x) - 0.5
+    weights = weights_of(missed_shares(losses, before))
+    return float(np.dot(weights, x) / weights.sum())
+
+
+def missed_shares(losses: Sequence[float], before: float) -> Floats:
+    """Share of the whole decrease that each point misses: 0 for the best, 1 where nothing got better. One must be below ``before``."""
+    lowest = min(losses)
     start = before if math.isfinite(before) else max(loss for loss in losses if math.isfinite(loss))
     span = start - lowest or 1.0  # zero where the losses before are infinite, and all others alike
-    missed = np.where(np.isinf(losses), 1.0, np.clip((np.minimum(losses, start) - lowest) / span, 0, 1))
-    weights = np.exp(-missed / CONSTANTS.softness) - math.exp(-1 / CONSTANTS.softness)
-    return float(np.dot(weights, x) / weights.sum())
+    return np.where(np.isinf(losses), 1.0, np.clip((np.minimum(losses, start) - lowest) / span, 0, 1))
+
+
+def weights_of(missed: Floats) -> Floats:
+    """What each point weighs."""
+    return np.asarray(np.exp(-missed / CONSTANTS.softness) - math.exp(-1 / CONSTANTS.softness), dtype=np.float64)

@@ -132,6 +132,7 @@ class Steps:
                 self.waiting = True
                 yield batch
                 self._check_reported()
+            progress.tell(lr, self.losses[-1])
             if self.status != "interrupted":
                 return
 

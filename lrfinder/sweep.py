@@ -115,7 +115,7 @@ def range_test(
     extra = [] if val_batches is None else [val_batches.data]
     kept = [*keep, *(judge.modules if judge else ())] if isinstance(keep, (list, tuple)) else keep
     recorded, bar = Recorded(), Progress(progress)
-    with recorded.carried(), problem.preserved(*extra, keep=kept, snapshot=snapshot) as start:
+    with recorded.carried(), problem.preserved(*extra, keep=kept, snapshot=snapshot) as start, bar:
         problem.seed(seed)
         first = problem.check_first_loss()
         scores = scores_of(problem, val_batches, judge, seed)

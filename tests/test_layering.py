@@ -20,8 +20,9 @@ SOURCES = {
 NUMPY_ONLY = [
     f"lrfinder.{name}"
     for name in (
-        *("basin", "budget", "combine", "constants", "cost", "curve", "cyclical", "describe", "describe_curve", "doubts"),
-        *("horizon", "meaning", "ramp", "report", "report_curve", "results", "rules", "smoothing", "softmin", "stopping"),
+        *("basin", "budget", "combine", "comparison", "constants", "cost", "curve", "cyclical", "describe", "describe_comparison"),
+        *("describe_curve", "doubts", "explain", "explain_curve", "explain_doubts", "explain_factors", "horizon", "meaning"),
+        *("phases", "ramp", "report", "report_curve", "results", "rules", "smoothing", "softmin", "stopping", "writing"),
     )
 ]
 FRAMEWORKS = ("accelerate", "ignite", "lightning", "transformers")
@@ -80,7 +81,7 @@ def nobody_imports_pyplot(module: str, tree: ast.Module) -> Iterator[str]:
 
 
 def only_the_command_line_prints(module: str, tree: ast.Module) -> Iterator[str]:
-    if module != "lrfinder.cli":
+    if not is_import_of("lrfinder.cli", module):
         yield from (name for name in imports(tree) if is_import_of("click", name) or is_import_of("pprint", name))
         yield from (name for name in calls(tree) if name in PRINTING)
 

@@ -139,8 +139,9 @@ def test_a_damaged_file_is_refused_or_gives_a_result_that_prints_draws_and_comes
 
 
 def check(found: Result, folder: Path, draw: bool) -> None:
-    """It prints, comes back, and has its table, its picture and its page, or says that it has none."""
+    """It prints, explains itself, comes back, and has its table, its picture and its page, or says that it has none."""
     assert str(found)
+    assert not hasattr(found, "explain") or found.explain()
     assert load(found.save(folder / "again.json")) == found
     for suffix in (".csv", ".png", ".html")[: 3 if draw else 1]:
         with contextlib.suppress(BadArgument):

@@ -433,5 +433,5 @@ def test_bad_arguments_are_refused_at_once(changes, error, sentence):
 
 
 def test_a_writer_that_cannot_write_is_refused():
-    with pytest.raises(BadType, match="writer is a list without add_scalar and log; pass a TensorBoard SummaryWriter"):
+    with pytest.raises(BadType, match="writer is a list without add_scalar, log and log_metrics; pass a TensorBoard SummaryWriter"):
         quadratic_training()[2].log_to([])

@@ -494,7 +494,7 @@ def test_errors_of_the_users_code_show_their_traceback_and_none_of_ours(target: 
     assert "Traceback (most recent call last):" in done.stderr
     assert place in done.stderr
     assert words in done.stderr
-    assert "lrfinder/cli.py" not in done.stderr
+    assert "lrfinder/cli/" not in done.stderr
     assert "Error: there is no module" not in done.stderr
 
 
@@ -530,7 +530,7 @@ def test_an_error_in_the_middle_of_the_sweep_leaves_what_was_recorded(folder: Pa
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"{IMPORTING}{MAKING}wrote lr.json\nwrote lr.png\nTraceback (most recent call last):\n")
     assert done.stderr.endswith("ZeroDivisionError: the user's own mistake\n")
-    assert "lrfinder/cli.py" not in done.stderr
+    assert "lrfinder/cli/" not in done.stderr
     curve = load(folder / "lr.json")
     assert isinstance(curve, LRCurve)
     assert curve.status == "interrupted"
@@ -540,10 +540,10 @@ def test_an_error_in_the_middle_of_the_sweep_leaves_what_was_recorded(folder: Pa
 
 
 def test_an_error_in_our_own_code_is_shown_in_full(folder: Path):
-    code = "import sys, lrfinder.cli as cli; cli.parse_settings = None; sys.exit(cli.run(['find', 'light:make']))"
+    code = "import sys, lrfinder.cli as cli; cli.measuring.parse_settings = None; sys.exit(cli.run(['find', 'light:make']))"
     done = python("-c", code, folder=folder)
     assert done.returncode == 1
-    assert "lrfinder/cli.py" in done.stderr
+    assert "lrfinder/cli/" in done.stderr
     assert "TypeError: 'NoneType' object is not callable" in done.stderr
 
 

@@ -33,6 +33,7 @@ from lrfinder import Doubt, Suggestion, find_lr, load, suggest_lr
 from lrfinder import find as find_module
 from lrfinder import search as search_module
 from lrfinder.budget import BUDGETS, LEAST, split_budget
+from lrfinder.comparison import Comparison
 from lrfinder.constants import CONSTANTS
 from lrfinder.curve import LEAST_POINTS, LRCurve
 from lrfinder.demo import make as make_demo
@@ -761,6 +762,7 @@ def every_result() -> dict[str, Result]:
             sigma=0.1,
             hvps=2,
         ),
+        "comparison": Comparison(names=("a", "b"), results=(make_curve([2.0, 1.0]), make_limit(0.1))),
         "sharpness_reading": some_reading(),
         "sharpness_record": SharpnessRecord(readings=(some_reading(),), optimizer="SGD", preconditioned=False, along="hessian"),
         "eigen": EigenResult(values=np.array([4.0, -1.0]), residuals=np.array([1e-9, math.inf]), converged=False, hvps=3),

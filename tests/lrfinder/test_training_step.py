@@ -79,7 +79,7 @@ def test_accumulation_is_that_of_a_loop_written_by_hand(accumulate: int):
 def test_an_accumulated_sweep_says_so():
     curve = watched(range_test, make(), accumulate=4, clip_norm=1.0, **RANGE)
     assert curve.recipe == "4 micro-batches a step, clip_norm 1"
-    assert "batch 32 (4 micro-batches a step, clip_norm 1), seed 0" in str(curve)
+    assert "batch 32 (4 micro-batches a step, clip_norm 1), seed 0" in " ".join(str(curve).split())
 
 
 def as_they_come(training: Training) -> Any:

@@ -1,0 +1,107 @@
+"""Numbers to a TensorBoard writer, a W&B run or MLflow, over a step axis of their own. None of the three is imported."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from hessian.errors import BadArgument, BadType
+
+if TYPE_CHECKING:
+    from hessian.results import StableLR
+
+KNOWN = "a TensorBoard SummaryWriter, a W&B run, or the mlflow module, a run of it or an MlflowClient"
+
+
+class Log:
+    """One writer and one axis: every number is written as ``axis/name``, over steps that are counted for this axis alone.
+
+    Args:
+        writer: A TensorBoard ``SummaryWriter`` (anything with ``add_scalar``); a W&B run (``log``), whose metrics get ``axis/step`` as
+            their step; the ``mlflow`` module (``log_metrics``), a run of it (``info.run_id``), or an ``MlflowClient`` and ``run``.
+        axis: The name before the slash.
+        run: With an ``MlflowClient``, the run or its id; None takes the active one.
+
+    Raises:
+        BadType: If the writer is none of these.
+        BadArgument: If an ``MlflowClient`` comes without a run.
+    """
+
+    def __init__(self, writer: Any, axis: str, run: Any = None) -> None:
+        self.axis = axis
+        self._writer, self._run = mlflow_of(writer, run)
+        check_writer(self._writer)
+        if not hasattr(self._writer, "add_scalar") and hasattr(self._writer, "define_metric"):
+            self._writer.define_metric(f"{axis}/step")
+            self._writer.define_metric(f"{axis}/*", step_metric=f"{axis}/step")
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """The numbers of one step."""
+        writer, named = self._writer, {f"{self.axis}/{name}": value for name, value in values.items()}
+        if hasattr(writer, "add_scalar"):
+            for name, value in named.items():
+                writer.add_scalar(name, value, step)
+        elif self._run is not None:
+            for name, value in named.items():
+                writer.log_metric(self._run, name, value, step=step)
+        elif hasattr(writer, "log_metrics"):
+            writer.log_metrics(named, step=step)
+        else:
+            writer.log({f"{self.axis}/step": step, **named})  # its own steps are those of the training
+
+    def write_finite(self, step: int, values: Mapping[str, float]) -> None:
+        """The same, without numbers that are NaN or infinite, which some axes cannot show."""
+        finite = {name: value for name, value in values.items() if math.isfinite(value)}
+        if finite:
+            self.write(step, finite)
+
+    def text(self, name: str, text: str, step: int) -> None:
+        """A text, where the writer keeps texts; TensorBoard shows it as it was printed."""
+        if hasattr(self._writer, "add_text"):
+            self._writer.add_text(f"{self.axis}/{name}", "\n".join(f"    {line}" for line in text.splitlines()), step)
+        elif hasattr(self._writer, "log_text"):
+            place = () if self._run is None else (self._run,)
+            self._writer.log_text(*place, text, f"{self.axis}/{name}.txt")
+
+
+def check_writer(writer: Any) -> None:
+    """Refuse what takes no numbers."""
+    if not any(callable(getattr(writer, name, None)) for name in ("add_scalar", "log_metrics", "log_batch", "log")):
+        raise BadType(f"writer is a {type(writer).__name__} without add_scalar, log and log_metrics; pass {KNOWN}.")
+
+
+def mlflow_of(writer: Any, run: Any) -> tuple[Any, str | None]:
+    """The writer, and the run that its every call must name: a client's, or that of a run object, whose client is made."""
+    own = getattr(getattr(writer, "info", None), "run_id", None)
+    if own is not None and not hasattr(writer, "log"):
+        return client_of(), str(own)
+    if not (hasattr(writer, "log_batch") and hasattr(writer, "get_run")):
+        if run is not None:
+            raise BadArgument(f"run is for an MlflowClient, and writer is a {type(writer).__name__}; leave run out.")
+        return writer, None
+    found = getattr(getattr(run, "info", run), "run_id", run) or active_run_id()
+    if found is None:
+        raise BadArgument("writer is an MlflowClient, which does not know a run; pass run=, the run or its id.")
+    return writer, str(found)
+
+
+def client_of() -> Any:
+    """A client of the MLflow that made a run, which is loaded then."""
+    return sys.modules["mlflow"].MlflowClient()
+
+
+def active_run_id() -> str | None:
+    """The id of the run that the user has started, if any."""
+    active = getattr(sys.modules.get("mlflow"), "active_run", lambda: None)()
+    return None if active is None else str(active.info.run_id)
+
+
+def log_limit(limit: StableLR, writer: Any, step: int, run: Any = None) -> None:
+    """A curvature limit: its numbers at a step of the training, and the text that explains them."""
+    log = Log(writer, "stable_lr", run)
+    values = {"lr": limit.lr, "curvature_lr": limit.curvature_lr, "noise_lr": limit.noise_lr, "first_step_lr": limit.first_step_lr}
+    known = {name: value for name, value in values.items() if value is not None}
+    log.write_finite(step, {**known, "sharpness": limit.sharpness, "hvps": float(limit.hvps)})
+    log.text("explained", limit.explain(), step)

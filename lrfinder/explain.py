@@ -1,0 +1,164 @@
+"""How a suggestion came about, in words, with every formula filled in with the numbers of the run."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from hessian.explain import limit_story
+from hessian.layout import formula, headline, paragraph, table, wrapped
+from lrfinder.combine import AMPLIFICATION, SPREAD, agreement, best_of, corrected_break
+from lrfinder.constants import CONSTANTS
+from lrfinder.curve import LRCurve
+from lrfinder.describe import plan
+from lrfinder.explain_doubts import doubts_story
+from lrfinder.explain_factors import factors_story, trainings_decide
+from lrfinder.results import Probes, Suggestion
+from lrfinder.softmin import missed_shares, weights_of
+from lrfinder.warmup import SHARE, WarmUp
+
+NEAR = 1e-6  # relative difference up to which a formula and the number that was saved are the same
+
+
+def explain_suggestion(found: Suggestion) -> str:
+    """The whole story; fits 80 columns."""
+    lines = headline(f"lr {found.lr:.2g} is suggested for {found.curve.optimizer} ({plan(found)}).")
+    chapters = {
+        "The sweep": [*sweep_story(found.curve), *basin_story(found)],
+        "The short trainings": [] if found.probes is None else trainings_story(found, found.probes),
+        "From there to the answer": factors_story(found),
+        "The good range": range_story(found),
+        "Curvature": curvature_story(found),
+        "The check": confirmation_story(found),
+        "Doubts": doubts_story(found),
+    }
+    for title, text in chapters.items():
+        lines += ["", f"{title}:", *text[text[:1] == [""] :]] if text else []
+    return "\n".join(lines)
+
+
+def sweep_story(curve: LRCurve) -> list[str]:
+    """The ramp, the fall of the loss, and the break with its correction."""
+    lrs, text = curve.lrs, f"In {len(curve.lrs)} steps the LR rose from {curve.lrs[0]:.2g} to {curve.lrs[-1]:.2g}"
+    if len(lrs) > 1 and curve.mode == "exponential":
+        text += f", by a factor of {lrs[1] / lrs[0]:.3g} a step"
+    if curve.clean:
+        text += f"; the smoothed loss came from {curve.initial:.4g} down to {float(np.nanmin(curve.smooth)):.4g}"
+    return [*paragraph(f"{text}."), *break_story(curve)]
+
+
+def break_story(curve: LRCurve) -> list[str]:
+    """Where the loss broke, and what of that is overshoot."""
+    stable = corrected_break(curve)
+    if curve.break_lr is None or stable is None:
+        return paragraph(f"The loss did not break up to {curve.lrs[-1]:.2g}, so the sweep bounds the LR from above only there.")
+    rate = math.log(curve.lrs[-1]) - math.log(curve.lrs[-2])
+    return [
+        *paragraph(
+            f"The loss broke at {curve.break_lr:.3g} ({curve.status}). A rising LR overshoots, as what is unstable takes some steps to "
+            f"show: with ln(LR) rising by r = {rate:.3g} a step, growth by A = {AMPLIFICATION:.0f} before it shows, it was unstable from"
+        ),
+        *formula(
+            f"lr_break / exp(sqrt(r ln A)) = {curve.break_lr:.3g} / exp(sqrt({rate:.3g} x {math.log(AMPLIFICATION):.3g})) = {stable:.3g}"
+        ),
+    ]
+
+
+def basin_story(found: Suggestion) -> list[str]:
+    """The basin and its middle, or what stands for it."""
+    (low, high), middle = found.basin, found.midpoint
+    if low == high:
+        stands = math.log10(middle) - CONSTANTS.without_basin
+        return [
+            *paragraph(
+                "The loss never fell by more than batch noise explains, so there is no basin; a share of the break stands for its middle:"
+            ),
+            *formula(f"{10 ** min(stands, 300.0):.2g} x 10^{CONSTANTS.without_basin:g} = {middle:.2g}"),
+        ]
+    lines = paragraph(
+        f"{CONSTANTS.depth:.0%} of that fall or more was reached from {low:.3g} to {high:.3g}: the basin. Its middle on a log scale is"
+    )
+    if math.isclose(math.sqrt(low) * math.sqrt(high), middle, rel_tol=NEAR):
+        return lines + formula(f"sqrt({low:.3g} x {high:.3g}) = {middle:.3g}")
+    return lines + formula(
+        f"{low:.3g} x 10^{math.log10(middle) - math.log10(low):.3g} = {middle:.3g}, as its right end is unknown where the loss never broke"
+    )
+
+
+def trainings_story(found: Suggestion, probes: Probes) -> list[str]:
+    """What each short training reached and weighs, and the soft minimum."""
+    losses, steps = [run.after for run in probes.runs], probes.runs[0].steps
+    share = f" ({probes.share:.0%} of the data, set aside)" if probes.share else ""
+    samples = "samples" if probes.scored is None else f"{probes.scored} samples"
+    lines = paragraph(
+        f"{len(losses)} trainings of {steps} steps from the initial weights, each at a constant LR, scored on {samples} of "
+        f"{probes.scored_on}{share} that none of them trained on. The loss there was {probes.before:.4g} before."
+    )
+    if not min(losses) < probes.before:
+        lines += table([["lr", "loss after"], *([f"{run.lr:.2g}", shown(run.after)] for run in probes.runs)], "    ")
+        return [*lines, *paragraph("None of them lowered it.")]
+    missed = missed_shares(losses, probes.before)
+    cells = [
+        [f"{run.lr:.2g}", shown(run.after), f"{share:.2f}", f"{weight:.2f}"]
+        for run, share, weight in zip(probes.runs, missed, weights_of(missed), strict=True)
+    ]
+    lines += table([["lr", "loss after", "r", "weight"], *cells], "    ")
+    lines += wrapped(
+        f"r: the share of the best one's decrease that a training missed; weight: exp(-r / {CONSTANTS.softness:g}) - "
+        f"exp(-1 / {CONSTANTS.softness:g}). The mean of log(lr) by these weights is their soft minimum:"
+    )
+    lines += formula(f"lr = {10 ** best_of(probes):.3g}")
+    if not trainings_decide(found):
+        lines += paragraph("Beside what the sweep gained that moved nothing, so their order is chance, and the sweep decides.")
+    return lines
+
+
+def shown(loss: float) -> str:
+    """A loss, if there was one left."""
+    return f"{loss:.4g}" if math.isfinite(loss) else "blew up"
+
+
+def range_story(found: Suggestion) -> list[str]:
+    """The interval."""
+    (low, high), factor = found.interval, 10**SPREAD
+    text = f"{low:.2g} to {high:.2g}: the suggestion divided and multiplied by 10^{SPREAD:g} = {factor:.2g}"
+    if high < 0.999 * found.lr * factor:
+        text += ", and not above the last LR at which the loss was finite"
+    return paragraph(f"{text} (docs/accuracy.md says how often the best LR lies inside).")
+
+
+def curvature_story(found: Suggestion) -> list[str]:
+    """The limit, whether the sweep agrees, and what it means for the first steps."""
+    limit = found.limit
+    if limit is None:
+        return paragraph(f"Not measured: {found.no_limit}" if found.no_limit else "Not measured.")
+    agrees = agreement(found.curve, limit)
+    lines = limit_story(limit)
+    lines += paragraph(f"{agrees[:1].upper()}{agrees[1:]}.") if agrees else []
+    return [*lines, *(warmup_story(found.warmup, found.lr, limit.curvature_lr, found.total_steps) if found.warmup else [])]
+
+
+def warmup_story(advice: WarmUp, lr: float, limit_lr: float, steps: int) -> list[str]:
+    """How the LR should rise at the start."""
+    if advice.own:
+        usual = lr / 25
+        return paragraph("1cycle has a warm-up of its own; it starts at the lower of a 25th of the peak and the limit:") + formula(
+            f"min({usual:.2g}, {limit_lr:.2g}) = {advice.start_lr:.2g}"
+        )
+    if not advice.steps:
+        return paragraph(f"The suggestion {lr:.2g} is below the limit {limit_lr:.2g}, so no warm-up is needed.")
+    return paragraph(f"The suggestion is above the limit, so warm up from {advice.start_lr:.2g} in a straight line, for") + formula(
+        f"{SHARE:g} x {steps:,} x (1 - {limit_lr:.2g} / {lr:.2g}) = {advice.steps:,} steps"
+    )
+
+
+def confirmation_story(found: Suggestion) -> list[str]:
+    """The training that confirmed it."""
+    tried = found.confirmation
+    if tried is None:
+        return paragraph("No training was made at the suggestion.")
+    verdict = "lowered" if tried.passed else "did not lower"
+    schedule = "at that constant LR, above the answer, will do" if tried.lr > found.lr else "at the answer"
+    text = f"A training of {tried.steps} steps {schedule}; {tried.lr:.2g} {verdict} the loss on {tried.scored_on}"
+    return paragraph(f"{text}: {tried.before:.4g} before, {shown(tried.after)} after.")

@@ -1,0 +1,128 @@
+"""Several results on one picture: all that belongs to one has its colour and its line style.
+
+The colours are those of the Okabe-Ito set that are dark enough on white; every run also differs in its line, and every mark in its shape.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hessian.layout import shortened
+from hessian.plotting import SHOWN, draw_legend, drawable, in_sight, new_axes, shown
+from hessian.results import Result, StableLR, save_figure
+from lrfinder.comparison import Compared, Comparison
+from lrfinder.curve import LRCurve
+from lrfinder.plotting import curve_of, extent, is_linear, loss_range, parts_of, set_loss_range
+from lrfinder.results import Probes, Suggestion
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+STYLES = ("-", "--", "-.", ":")  # seven colours and four styles: 28 runs before a pair is repeated
+FEW = 3  # runs up to which the losses of single batches are shown too
+LETTERS = 40  # of a name in the legend
+
+
+def plot_comparison(compared: Comparison, path: str | os.PathLike[str] | None, ax: Axes | None) -> Figure:
+    """The runs over the learning rate; a diamond is the suggestion, a thick line its good range, a cross the break."""
+    figure, ax = new_axes(ax)
+    items = list(compared.items())
+    prepare(ax, [result for _, result in items])
+    for place, (name, result) in enumerate(items):
+        draw_run(ax, name, result, COLOURS[place % len(COLOURS)], STYLES[place % len(STYLES)], scatter=len(items) <= FEW)
+    draw_key(ax, [result for _, result in items])
+    draw_legend(ax)
+    if path is not None:
+        save_figure(figure, path)
+    return figure
+
+
+def prepare(ax: Axes, results: list[Compared]) -> None:
+    """Scales and ranges that hold all of them."""
+    parts = [part for result in results for part in parts_of(result) if not isinstance(part, Probes)]
+    curves = [part for part in parts if isinstance(part, LRCurve)]
+    ax.set_xscale("linear" if is_linear(parts, curves) else "log")
+    ax.set_xlabel("learning rate")
+    ax.spines[["top", "right"]].set_visible(False)
+    edges = [in_sight(lr) for part in parts for lr in extent(part, 1.6)]
+    if edges and min(edges) < max(edges):
+        ax.set_xlim(min(edges), max(edges))
+    if curves:
+        set_loss_range(ax, loss_range(curves))
+    else:
+        ax.yaxis.set_visible(False)
+
+
+def draw_run(ax: Axes, name: str, result: Compared, colour: str, style: str, scatter: bool) -> None:
+    """All that one run has."""
+    label = label_of(name, result)
+    if isinstance(result, StableLR):
+        draw_limit(ax, result, colour, style, label)
+        return
+    curve = curve_of(result)
+    draw_curve(ax, curve, colour, style, label, scatter)
+    if isinstance(result, Suggestion):
+        draw_suggestion(ax, result, curve, colour)
+        if result.limit is not None:
+            draw_limit(ax, result.limit, colour, style, "_limit")
+
+
+def label_of(name: str, result: Result) -> str:
+    """A run's line in the legend."""
+    number = f", lr {result.lr:.2g}" if isinstance(result, Suggestion) else ""
+    return f"{shown(shortened(name, LETTERS))}{number}".lstrip("_") or "run"
+
+
+def draw_curve(ax: Axes, curve: LRCurve, colour: str, style: str, label: str, scatter: bool) -> None:
+    """The smoothed losses, faint points for those of single batches, and a cross where it broke."""
+    lrs = np.clip(curve.lrs, *SHOWN)
+    if scatter:
+        ax.plot(lrs, drawable(curve.corrected), ".", color=colour, alpha=0.25, markersize=4, markeredgewidth=0, label="_raw")
+    ax.plot(lrs, curve.smooth, style, color=colour, linewidth=1.8, label=label)
+    if curve.break_lr is not None and curve.clean:
+        last = min(float(curve.smooth[curve.clean - 1]), ax.get_ylim()[1])
+        ax.plot([in_sight(curve.break_lr)], [last], "X", color=colour, markersize=9, clip_on=False, label="_break")
+
+
+def draw_suggestion(ax: Axes, found: Suggestion, curve: LRCurve, colour: str) -> None:
+    """A diamond on the curve, and a thick line along it over the good range."""
+    count = curve.clean
+    if not count:
+        return
+    low, high = (in_sight(lr) for lr in found.interval)
+    x, y = np.clip(curve.lrs[:count], *SHOWN), curve.smooth[:count]
+    inside = np.unique(np.concatenate([[low, high], x[(x > low) & (x < high)]]))
+    ax.plot(inside, losses_at(inside, x, y), "-", color=colour, linewidth=7, alpha=0.3, solid_capstyle="butt", label="_range")
+    lr = in_sight(found.lr)
+    ax.plot([lr], losses_at(np.array([lr]), x, y), "D", color=colour, markersize=8, markeredgecolor="white", zorder=4, label="_lr")
+
+
+def losses_at(lrs: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The smoothed loss at these LRs, between the points on a log scale; at the ends the loss there."""
+    return np.asarray(np.interp(np.log(lrs), np.log(x), y))
+
+
+def draw_limit(ax: Axes, limit: StableLR, colour: str, style: str, label: str) -> None:
+    """A thin line up to which the first steps are stable, with a triangle at its foot."""
+    lr = in_sight(limit.lr)
+    ax.axvline(lr, color=colour, linestyle=style if label != "_limit" else (0, (5, 2)), linewidth=1.1, label=label)
+    ax.plot([lr], [0.015], "^", color=colour, markersize=7, transform=ax.get_xaxis_transform(), label="_foot")
+
+
+def draw_key(ax: Axes, results: list[Compared]) -> None:
+    """What the marks mean, in black."""
+    found = [result for result in results if isinstance(result, Suggestion)]
+    curves = [curve_of(result) for result in results if not isinstance(result, StableLR)]
+    limited = any(isinstance(result, StableLR) for result in results) or any(one.limit is not None for one in found)
+    marks = [("D", "suggested lr")] if found else []
+    marks += [("X", "loss broke")] if any(curve.break_lr is not None for curve in curves) else []
+    marks += [("^", "stable up to, at step 0")] if limited else []
+    if found:
+        ax.plot([], [], "-", color="#666666", linewidth=7, alpha=0.4, label="good range")
+    for marker, text in marks:
+        ax.plot([], [], marker, color="#444444", markersize=7, label=text)

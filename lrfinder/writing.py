@@ -1,0 +1,43 @@
+"""Results to TensorBoard, W&B or MLflow, each curve over a step axis of its own: that of the training is left alone."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from hessian.writers import Log, log_limit
+from lrfinder.combine import corrected_break
+from lrfinder.curve import LRCurve
+from lrfinder.results import Suggestion
+
+DECADE = 1000  # steps of the axis that stands for the LR
+
+
+def log_suggestion(found: Suggestion, writer: Any, step: int, run: Any = None) -> None:
+    """The answer at a step of the training, the sweep over its own steps and over the LR, the limit."""
+    log = Log(writer, "lrfinder", run)
+    low, high = found.interval
+    log.write_finite(step, {"lr": found.lr, "low": low, "high": high, "midpoint": found.midpoint, "gradients": found.gradients})
+    log.text("explained", f"{found}\n\n{found.explain()}", step)
+    log_curve(found.curve, writer, step, run)
+    if found.limit is not None:
+        log_limit(found.limit, writer, step, run)
+
+
+def log_curve(curve: LRCurve, writer: Any, step: int, run: Any = None) -> None:
+    """The losses over the sweep's own steps, and over the LR."""
+    at = f"_at_{step}" if step else ""
+    by_step, by_lr = Log(writer, f"lrfinder_sweep{at}", run), Log(writer, f"lrfinder_by_lr{at}", run)
+    metric = {curve.metric_name or "metric": curve.metric} if len(curve.metric) else {}
+    for place, lr in enumerate(curve.lrs.tolist()):
+        losses = {"loss": float(curve.losses[place]), "smooth": float(curve.smooth[place])}
+        losses |= {name: float(values[place]) for name, values in metric.items()}
+        by_step.write_finite(place, {"lr": lr, "log10_lr": math.log10(lr), **losses})
+        by_lr.write_finite(round(DECADE * math.log10(lr)), losses)
+    log_marks(curve, Log(writer, "lrfinder", run), step)
+
+
+def log_marks(curve: LRCurve, log: Log, step: int) -> None:
+    """Where it broke, at a step of the training."""
+    marks = {"break_lr": curve.break_lr, "unstable_from": corrected_break(curve)}
+    log.write_finite(step, {name: lr for name, lr in marks.items() if lr is not None})
