@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-FOLLOWING_TOL, FOLLOWING_HVPS = 0.002, 12  # three products where all moves slowly; a looser one is up to 7 % low beside a second top
+FAR_TOL, NEAR_TOL, FOLLOWING_HVPS = 0.01, 0.002, 12  # held to three products it is up to 66 % off, docs/schedules.md
+NEAR = 1.25  # times the limit, up or down: there a percent decides, and a second direction is often as sharp
 LEAN = 0.3  # towards the gradient, which a direction that has become unstable fills: one that overtakes is not missed
 ROOM = 10.0  # the limit over the largest LR of the training from which that is worth a sentence
 FALLEN = 0.5  # and the sharpness over the highest so far
@@ -47,10 +48,11 @@ class SharpnessMonitor:
     """Follows the (preconditioned) sharpness of a training against its optimizer's limit, and leaves no trace on the training.
 
     Call ``step(batch)`` once for every training step, anywhere in the loop. Every ``every``-th call measures on that batch: a gradient
-    and three Hessian-vector products (about five where small batches differ), after a first reading of about eight; some eleven steps
-    of the training in time. The optimizer's present state is its history, and the model stays in the mode it is in. A sentence is
-    logged under the name ``"hessian"`` when the LR comes to lie above the limit, and when the sharpness has fallen so far that the LR
-    could be raised; a measurement that fails does not stop the training.
+    and three to four Hessian-vector products if it is the same batch every time, four to seven if it is another one, up to twelve where
+    a full-batch training stands at its limit (docs/schedules.md); the first reading takes about eight. The optimizer's present state is
+    its history, and the model stays in the mode it is in. A sentence is logged under the name ``"hessian"`` when the LR comes to lie
+    above the limit, and when the sharpness has fallen so far that the LR could be raised; a measurement that fails does not stop the
+    training.
 
     Full-batch training hovers around the limit by itself (Cohen et al. 2021, arXiv:2103.00065), so being a little above it is no fault.
 
@@ -180,7 +182,7 @@ class SharpnessMonitor:
 
     def _along_hessian(self, problem: Problem, batch: Any, geometry: OptimizerGeometry, settings: CurvatureSettings) -> Measured:
         operator = make_operator(problem, [batch], settings)
-        top = follow(geometry.around(operator), self._top, settings.seed)
+        top = follow(geometry.around(operator), self._top, settings.seed, self._tolerance())
         self._top = top if float(top.values[0]) > 0 else None
         doubts = [doubt for doubt in doubts_of(problem, operator, top, [batch]) if doubt is not CurvatureDoubt.NO_NOISE]
         if self._preconditioned and optimizer_age(self._optimizer) < PRE_ROLL:
@@ -188,6 +190,11 @@ class SharpnessMonitor:
         sharpness = float(top.values[0])
         limit_lr = geometry.max_lr(sharpness) if sharpness + geometry.shift > 0 else math.inf
         return Measured(sharpness, limit_lr, operator.products, geometry.formula, tuple(doubts))
+
+    def _tolerance(self) -> float:
+        """Closer where the reading before was near the limit."""
+        ratio = self.readings[-1].ratio if self.readings else math.nan
+        return NEAR_TOL if 1 / NEAR < ratio < NEAR else FAR_TOL
 
     def _along_update(self, problem: Problem, batch: Any) -> Measured:
         update = update_direction(problem, batch)  # before the operator: a step invalidates kept graphs
@@ -220,13 +227,12 @@ class Seen:
     lr: float
 
 
-def follow(operator: CurvatureOperator, before: EigenResult | None, seed: int) -> EigenResult:
+def follow(operator: CurvatureOperator, before: EigenResult | None, seed: int, tol: float) -> EigenResult:
     """The most positive eigenvalue, from where it was at the reading before, or from nothing."""
     if before is None or before.vectors.shape[0] != operator.size:
         return lanczos(operator, seed=seed)
-    return lanczos(
-        operator, tol=FOLLOWING_TOL, stop="gap", max_iter=FOLLOWING_HVPS, start=leaning(before.vectors[:, 0], operator.start_hint())
-    )
+    start = leaning(before.vectors[:, 0], operator.start_hint())
+    return lanczos(operator, tol=tol, stop="gap", max_iter=FOLLOWING_HVPS, start=start)
 
 
 def leaning(direction: Tensor, gradient: Tensor | None) -> Tensor:

@@ -6,18 +6,15 @@ lasts. What is logged meanwhile is dropped, and no callback of the trainer is ca
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 from hessian.errors import BadArgument
 from hessian.groups import Together
-from hessian.snapshot import Restore, preserve, uninterrupted
-from hessian.snapshot.containers import keep_dicts
-from hessian.snapshot.keeping import restore_all
 from lrfinder.curve import LRCurve
 from lrfinder.find import find_lr
-from lrfinder.integrations.lightning_steps import AutomaticStep, Idle, ManualStep, TrainingLoss, keep_names, logging_to
+from lrfinder.integrations.lightning_steps import AutomaticStep, ManualStep, TrainingLoss
 from lrfinder.integrations.needs import require
 from lrfinder.results import Suggestion
 from lrfinder.sweep import range_test
@@ -25,22 +22,13 @@ from lrfinder.sweep import range_test
 require("lightning", "lightning", "2.4")
 
 import lightning.pytorch as pl  # noqa: E402
-from lightning.pytorch.loggers.logger import DummyLogger  # noqa: E402
 from lightning.pytorch.plugins.precision import MixedPrecision  # noqa: E402
-from lightning.pytorch.trainer.states import TrainerFn  # noqa: E402
 from lightning.pytorch.utilities.model_helpers import is_overridden  # noqa: E402
-from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature  # noqa: E402
-from lightning.pytorch.utilities.types import LRSchedulerConfig  # noqa: E402
 
-from lrfinder.integrations.lightning_checks import (  # noqa: E402
-    check_kinds,
-    check_measure,
-    check_no_scheduler,
-    check_optimizers,
-    check_outside_fit,
-    check_strategy,
-)
-from lrfinder.integrations.lightning_data import batches_of, first_of, loader_for_validation, parts, planned_steps  # noqa: E402
+from lrfinder.integrations.lightning_checks import check_measure, check_no_scheduler  # noqa: E402
+from lrfinder.integrations.lightning_data import batches_of, first_of, parts, planned_steps  # noqa: E402
+from lrfinder.integrations.lightning_link import Link  # noqa: E402
+from lrfinder.integrations.lightning_monitor import SharpnessCallback as SharpnessCallback  # noqa: E402
 
 OF_THE_STEP = (  # a module that overrides one of these steps through it
     *("backward", "optimizer_step", "optimizer_zero_grad", "configure_gradient_clipping"),
@@ -121,97 +109,6 @@ class LRFinderCallback(pl.Callback):
         self.curve = self.suggestion.curve
         if self.apply:
             self.suggestion.apply(Together(trainer.optimizers))
-
-
-# Joining trainer and module ----------------------------------------------------------------------------------------------------------
-
-
-class Link:
-    """A module and its trainer; checked when made.
-
-    Args:
-        running: Whether this is inside ``fit``, where they are joined already.
-
-    Attributes:
-        holders: The objects that joining changes.
-    """
-
-    def __init__(self, trainer: pl.Trainer, module: pl.LightningModule, *, running: bool = False) -> None:
-        check_kinds(trainer, module)
-        self.trainer, self.module, self.strategy = trainer, module, trainer.strategy
-        check_strategy(trainer)
-        if not running:
-            check_outside_fit(trainer, module)
-        loops = (trainer.fit_loop, trainer.fit_loop.epoch_loop, trainer.fit_loop.epoch_loop.val_loop)
-        more = (trainer.validate_loop, trainer.test_loop, trainer.predict_loop)
-        sources = [loop._data_source for loop in (loops[0], loops[2], *more)]
-        self.holders: list[Any] = [trainer, trainer.state, self.strategy, trainer._data_connector, *loops, *more, *sources]
-        self.members = [part for part in module.modules() if isinstance(part, pl.LightningModule)]
-        self._apart: dict[int, dict[str, Any]] = {}
-        self.optimizers: list[Any] = list(trainer.optimizers) if running else []
-
-    def prepare(self, train: Any, val: Any, datamodule: Any) -> tuple[Any, Any]:
-        """Make loaders and optimizers as ``fit`` would, and note how all looks then; returns the loaders."""
-        if isinstance(train, pl.LightningDataModule):
-            train, datamodule = None, train
-        self.holders += [] if datamodule is None else [datamodule]
-        with preserve(self.module, keep=self.holders), self._restored():
-            self._attach(train, val, datamodule)
-            train = (datamodule or self.module).train_dataloader() if train is None else train
-            val = loader_for_validation(datamodule or self.module) if val is None else val
-            self.trainer.fit_loop._data_source.instance = train
-            with preserve(keep=parts(batches_of(train))):
-                self.strategy.setup_optimizers(self.trainer)  # a scheduler may ask the trainer for its number of steps, hence the data
-                self.trainer.fit_loop.teardown()
-            self.optimizers = self.strategy.optimizers
-            check_optimizers(self.optimizers, self.module)
-            self._apart = {id(thing): dict(vars(thing)) for thing in self.holders}
-        return batches_of(train), first_of(val)
-
-    def _attach(self, train: Any, val: Any, datamodule: Any) -> None:
-        """As at the beginning of ``fit``."""
-        trainer = self.trainer
-        if trainer.max_epochs is None:
-            trainer.fit_loop.max_epochs = 1000 if trainer.max_steps == -1 else -1  # as fit takes it
-        trainer._data_connector.attach_data(self.module, train_dataloaders=train, val_dataloaders=val, datamodule=datamodule)
-        self.strategy.connect(self.module)
-        trainer.state.fn, trainer.training = TrainerFn.FITTING, True
-        if datamodule is not None:
-            datamodule.prepare_data()
-            datamodule.setup("fit")
-
-    @contextmanager
-    def joined(self) -> Iterator[dict[str, Any]]:
-        """Inside, the module trains with its trainer; what it logs goes nowhere but into this dictionary."""
-        logged: dict[str, Any] = {}
-        with self._restored():
-            for thing in self.holders:
-                vars(thing).update(self._apart.get(id(thing), {}))
-            trainer: Any = self.trainer
-            trainer.loggers, trainer.callbacks = [DummyLogger()] if trainer.loggers else [], []
-            self.strategy.lr_scheduler_configs = [LRSchedulerConfig(Idle()) for _ in trainer.lr_scheduler_configs]  # type: ignore[arg-type]
-            for part in self.members:
-                vars(part).update(_trainer=trainer, **logging_to(logged))
-            yield logged
-
-    @contextmanager
-    def _restored(self) -> Iterator[None]:
-        """All of it as before, afterwards."""
-        restores: list[Restore] = [keep_dicts(vars(thing) for thing in self.holders)]
-        restores += [keep_names(vars(part), ("_trainer", "log", "log_dict")) for part in self.members]
-        try:
-            yield
-        finally:
-            with uninterrupted():
-                restore_all(restores)
-
-    def inputs(self, batch: Any, index: int) -> list[Any]:
-        """What ``training_step`` is called with; inside ``joined``."""
-        batch = self.strategy.precision_plugin.convert_input(batch)
-        batch = self.module._on_before_batch_transfer(batch, dataloader_idx=0)
-        batch = self.strategy.batch_to_device(batch, dataloader_idx=0)
-        takes_index = is_param_in_hook_signature(self.module.training_step, "batch_idx", min_args=2)
-        return [batch, index] if takes_index else [batch]
 
 
 # The arguments -----------------------------------------------------------------------------------------------------------------------

@@ -77,14 +77,14 @@ def descent(lr: float) -> Any:
 # The numbers ------------------------------------------------------------------------------------------------------------------------
 
 
-def test_on_a_quadratic_every_reading_is_exact():
+def test_on_a_quadratic_every_reading_is_right():
     model, optimizer, monitor = quadratic_training(momentum=0.9)
     train(model, optimizer, monitor, 9)
     assert [reading.step for reading in monitor.readings] == [2, 4, 6, 8]
     for reading in monitor.readings:
-        assert reading.sharpness == pytest.approx(20.0, rel=1e-4)
-        assert reading.limit_lr == pytest.approx(3.8 / 20, rel=1e-4)
-        assert reading.ratio == pytest.approx(0.01 / (3.8 / 20), rel=1e-4)
+        assert reading.sharpness == pytest.approx(20.0, rel=2e-3)  # five times below the tolerance
+        assert reading.limit_lr == pytest.approx(3.8 / 20, rel=2e-3)
+        assert reading.ratio == pytest.approx(0.01 / (3.8 / 20), rel=2e-3)
         assert reading.lr == 0.01
 
 
