@@ -1,0 +1,85 @@
+"""Trainings side by side in processes, and learning rates found: by brute force for the baselines, by ``find_lr`` for our schedules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from multiprocessing import get_context
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import lrfinder
+from common.data import DATA
+from common.training import Curve, Order, Training, make_net, sgd, train
+
+T = TypeVar("T")
+Schedule = Literal["onecycle", "cosine"]  # of ``find_lr``
+TUNING = (1, 2, 3)  # learning rates are chosen with these seeds
+COMPARED = tuple(range(11, 19))  # and judged with those
+WORKERS = 2
+
+
+@dataclass(frozen=True)
+class Jobs:
+    """Runs functions without arguments, in processes of one thread each or right here."""
+
+    pool: ProcessPoolExecutor | None
+
+    def run(self, jobs: Sequence[Callable[[], T]]) -> list[T]:
+        return [job() for job in jobs] if self.pool is None else list(self.pool.map(call, jobs))
+
+    def train(self, plans: dict[str, Training]) -> dict[str, Curve]:
+        """The curve of every plan."""
+        return dict(zip(plans, self.run([partial(train, plan) for plan in plans.values()]), strict=True))
+
+    def tuned(self, plan: Training, grid: Sequence[float]) -> dict[str, Any]:
+        """The learning rate of the grid with which this training ends most accurate, in the mean over seeds, and what all of them gave."""
+        curves = self.run([partial(train, replace(plan, lr=lr, checks=())) for lr in grid])
+        best = max(range(len(grid)), key=lambda index: np.mean(curves[index].final))
+        return {"lr": grid[best], "grid": list(grid), "accuracy": [curve.final for curve in curves]}
+
+    def suggested(self, plan: Training, schedule: Schedule, budget: str = "standard") -> dict[str, Any]:
+        """What ``find_lr`` suggests as the peak, as a median over the plan's seeds, and each of its answers."""
+        found = self.run([partial(suggestion, plan, seed, schedule, budget) for seed in plan.seeds])
+        return {"lr": float(np.median(found)), "each": found}
+
+
+def call(job: Callable[[], T]) -> T:
+    return job()
+
+
+@contextmanager
+def jobs(short: bool) -> Iterator[Jobs]:
+    """Processes, unless it is not worth starting them."""
+    if short:
+        yield Jobs(None)
+        return
+    with ProcessPoolExecutor(WORKERS, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+        yield Jobs(pool)
+
+
+def suggestion(plan: Training, seed: int, schedule: Schedule, budget: str) -> float:
+    """``find_lr`` for one net of this training, before its first step."""
+    data, net = DATA[plan.data](), make_net(plan.net, seed, plan.dropout)
+    chosen = Order(len(data.inputs), plan.labels, plan.batch, seed).chosen
+    samples = TensorDataset(data.inputs[chosen], data.targets[chosen])
+    loader = DataLoader(samples, plan.batch, shuffle=True, generator=torch.Generator().manual_seed(seed))
+    found = lrfinder.find_lr(
+        net,
+        sgd(net.parameters(), plan),
+        loader,
+        nn.CrossEntropyLoss(),
+        total_steps=plan.steps,
+        schedule=schedule,
+        budget=budget,
+        seed=seed,
+        progress=False,
+    )
+    return found.lr
