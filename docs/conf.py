@@ -47,22 +47,15 @@ python_maximum_signature_line_length = 88
 nitpicky = True
 OTHERS = "torch|numpy|scipy|os|collections|contextlib|pathlib|matplotlib|accelerate|ignite|lightning|transformers"
 FOR_TYPES = "Report|Axes|Figure|Optimizer|OneCycleLR|CyclicLR|SequentialLR|CosineAnnealingWarmRestarts|Schedule"
-INSIDE = r"hessian\.(operators\.loss\.LossOperator|snapshot\.guard\.Snapshot|vectors\.Space)"  # bases and parts that are not public
+INSIDE = r"hessian\.(operators\.loss\.LossOperator|operators\.graphs\.Value|snapshot\.guard\.Snapshot|vectors\.Space)"  # bases and parts that are not public
 nitpick_ignore_regex = [(r"py:.*", pattern) for pattern in (rf"({OTHERS})\..*", FOR_TYPES, INSIDE)]
 
 
 def setup(app: Sphinx) -> None:
     """What is changed on the way from the pages and docstrings to the site."""
-    app.connect("source-read", only_pages_that_exist)
     app.connect("autodoc-process-docstring", plain_property, priority=600)  # after napoleon, at 500
     app.connect("autodoc-process-docstring", linked_pages, priority=700)
     app.connect("autodoc-process-signature", without_fields)
-
-
-def only_pages_that_exist(app: Sphinx, docname: str, source: list[str]) -> None:
-    """The index names ``papers``, which is not in every checkout."""
-    if docname == "index" and not Path(app.srcdir, "papers.md").exists():
-        source[0] = source[0].replace("\npapers\n", "\n")
 
 
 def plain_property(app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
