@@ -94,4 +94,4 @@ $(LOWEST)/.dev: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(LOWEST) $(APART) dist docs/_build lr.png lr.json
+	rm -rf $(VENV) $(LOWEST) $(APART) dist docs/_build lr.png lr.json lr.html
