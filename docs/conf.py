@@ -47,7 +47,8 @@ python_maximum_signature_line_length = 88
 nitpicky = True
 OTHERS = "torch|numpy|scipy|os|collections|contextlib|pathlib|matplotlib|accelerate|ignite|lightning|transformers"
 FOR_TYPES = "Report|Axes|Figure|Optimizer|OneCycleLR|CyclicLR|SequentialLR|CosineAnnealingWarmRestarts|Schedule"
-INSIDE = r"hessian\.(operators\.loss\.LossOperator|operators\.graphs\.Value|snapshot\.guard\.Snapshot|vectors\.Space)"  # bases and parts that are not public
+# Bases and parts that are not public.
+INSIDE = r"hessian\.(operators\.loss\.LossOperator|operators\.graphs\.Value|snapshot\.guard\.Snapshot|vectors\.Space)"
 nitpick_ignore_regex = [(r"py:.*", pattern) for pattern in (rf"({OTHERS})\..*", FOR_TYPES, INSIDE)]
 
 

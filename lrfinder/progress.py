@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, TypeVar
@@ -83,7 +83,7 @@ class Progress:
         finally:
             self._name = ""
 
-    def over(self, items: Iterable[T], total: int, label: str, cost: float = 1.0) -> Iterator[T]:
+    def over(self, items: Iterable[T], total: int, label: str, cost: float = 1.0) -> Generator[T, None, None]:
         """The items, counted; each costs so many gradients."""
         if self._bar is None:
             with self._opened(total, label):

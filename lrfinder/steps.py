@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,20 +121,22 @@ class Steps:
         """
         grid, source = self.settings.ramp.lrs.tolist(), iter(batches)
         self.readout.ahead = source if isinstance(source, Ahead) else None
-        for index, lr in enumerate(progress.over(grid, len(grid), self.settings.label)):
-            self.readout.more = index + 1 < len(grid)
-            while self.made == index:  # a skipped step is made again at the same LR
-                batch = next(source, NO_MORE)
-                if batch is NO_MORE:
-                    self._end("data_ended")
+        with closing(progress.over(grid, len(grid), self.settings.label)) as lrs:  # left to the collector, its end would swallow a Ctrl-C
+            for index, lr in enumerate(lrs):
+                self.readout.more = index + 1 < len(grid)
+                while self.made == index and self.status == "interrupted":  # a skipped step is made again at the same LR
+                    batch = next(source, NO_MORE)
+                    if batch is NO_MORE:
+                        self._end("data_ended")
+                        return
+                    set_lr(self._groups, lr, self._ratios)
+                    self.waiting = True
+                    yield batch
+                    self._check_reported()
+                if self.losses:  # what is known may lag
+                    progress.tell(grid[len(self.losses) - 1], self.losses[-1])
+                if self.status != "interrupted":
                     return
-                set_lr(self._groups, lr, self._ratios)
-                self.waiting = True
-                yield batch
-                self._check_reported()
-            progress.tell(lr, self.losses[-1])
-            if self.status != "interrupted":
-                return
 
     def _check_reported(self) -> None:
         if self.waiting:
