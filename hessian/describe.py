@@ -60,9 +60,14 @@ def curvature_rows(limit: StableLR) -> Iterator[tuple[str, str]]:
         yield "curvature", f"{limit.curvature_lr:.3g}: {limit.formula}, which is {limit.sharpness:.3g}"
         return
     yield "curvature", f"{limit.curvature_lr:.3g}: {limit.formula}, {sharpness_name(limit)} {limit.sharpness:.3g}"
+    yield "", f"{accuracy(limit)}; {limit.hvps} HVPs by {limit.method}"
+
+
+def accuracy(limit: StableLR) -> str:
+    """How far off the sharpness may be."""
     share = limit.residual / limit.sharpness
     bound = f", with 99 % probability at most {limit.bound:.3g}" if math.isfinite(limit.bound) else ""
-    yield "", f"residual {f'{share:.1%}' if share < 10 else f'x{share:.2g}'}{bound}; {limit.hvps} HVPs by {limit.method}"
+    return f"residual {f'{share:.1%}' if share < 10 else f'x{share:.2g}'}{bound}"
 
 
 def sharpness_name(limit: StableLR) -> str:

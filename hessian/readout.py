@@ -72,14 +72,15 @@ class Readout:
             self.made = made
             self._means.append(number_of(loss))
             return math.isfinite(self._means[-1])
-        self._behind += 1
         if is_away(loss) and not self._at_once:
             self._unread.append((loss.detach().clone(), weight or 1))  # a graph on the device may write the next one to the same place
-            if len(self._unread) == BLOCK:
+            self._behind += 1
+            if len(self._unread) >= BLOCK:
                 self._read()
         else:
             self._read()
             self._own.append((number_of(loss), weight or 1))
+            self._behind += 1
         self._meet(last and self.more, made)
         return self._behind > 0 or math.isfinite(self._means[-1])
 
@@ -111,10 +112,11 @@ class Readout:
         return self.team.alone and not self._behind and (self._at_once or not is_away(loss))
 
     def _read(self) -> None:
-        """Wait for the device, once."""
+        """Wait for the device, once. Where that fails or is interrupted they stay unread: whoever asks again must not wait for ever."""
         if self._unread:
+            values = values_of([loss for loss, _ in self._unread])
             unread, self._unread = self._unread, []
-            self._own.extend(zip(values_of([loss for loss, _ in unread]), (weight for _, weight in unread), strict=True))
+            self._own.extend((value, weight) for value, (_, weight) in zip(values, unread, strict=True))
 
     def _meet(self, more: bool, made: bool) -> None:
         """Tell a loss to the others and hear theirs. Alone, all that is read is known."""

@@ -159,6 +159,6 @@ def confirmation_story(found: Suggestion) -> list[str]:
     if tried is None:
         return paragraph("No training was made at the suggestion.")
     verdict = "lowered" if tried.passed else "did not lower"
-    schedule = "at that constant LR, above the answer, will do" if tried.lr > found.lr else "at the answer"
+    schedule = "at that constant LR, above the answer, will do" if tried.lr > found.lr * (1 + NEAR) else "at the answer"
     text = f"A training of {tried.steps} steps {schedule}; {tried.lr:.2g} {verdict} the loss on {tried.scored_on}"
     return paragraph(f"{text}: {tried.before:.4g} before, {shown(tried.after)} after.")

@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 from hessian.doubts import CurvatureDoubt
 from hessian.layout import bullets
+from lrfinder.combine import SPREAD
 from lrfinder.constants import CONSTANTS
 from lrfinder.doubts import Doubt
-from lrfinder.explain_factors import LOWERED
+from lrfinder.explain_factors import LOWERED, trainings_decide
 from lrfinder.results import Suggestion
 
 NOTHING = "It changed no number."
@@ -33,8 +34,14 @@ def lowered(found: Suggestion) -> str:
 
 
 def cut_interval(found: Suggestion) -> str:
-    """Where the range ends."""
-    return f"The good range ends at {found.interval[1]:.2g} at the latest, where the sweep ended."
+    """Where the range ends, if the sweep bounds it."""
+    high = found.interval[1]
+    return f"The good range ends at {high:.2g}, where the sweep ended." if high < 0.999 * found.lr * 10**SPREAD else NOTHING
+
+
+def set_aside(found: Suggestion) -> str:
+    """Whether the short trainings decided all the same: then it was the check that left the loss where it was."""
+    return NOTHING if trainings_decide(found) else "The short trainings were set aside, and the sweep decides."
 
 
 def start_of_warmup(found: Suggestion) -> str:
@@ -45,7 +52,7 @@ def start_of_warmup(found: Suggestion) -> str:
 EFFECTS: dict[Doubt, Callable[[Suggestion], str]] = {
     Doubt.NO_DIVERGENCE: cut_interval,
     Doubt.NO_FALL: lambda found: f"{found.midpoint:.2g} stands for the middle of the basin, from the break alone.",
-    Doubt.PLATEAU: lambda found: "The short trainings were set aside where they decide nothing.",
+    Doubt.PLATEAU: set_aside,
     Doubt.LOWERED: lowered,
     Doubt.ABOVE_LIMIT: start_of_warmup,
     Doubt.HORIZON_ASSUMED: lambda found: f"{found.total_steps:,} steps were assumed.",

@@ -22,12 +22,11 @@ from hessian.stable import CurvatureSettings, measure_limit
 from lrfinder.budget import Budget, split_budget
 from lrfinder.combine import limit_doubts, suggest_lr
 from lrfinder.cost import PRODUCT, Spent
-from lrfinder.curve import LRCurve
 from lrfinder.describe import factors_text
 from lrfinder.doubts import Doubt
 from lrfinder.horizon import check_schedule, planned_steps
 from lrfinder.phases import CHECK, CURVATURE, SWEEP, TRAININGS, expected_gradients
-from lrfinder.plateau import small_rise
+from lrfinder.plateau import escaped, small_rise
 from lrfinder.probe import Prober
 from lrfinder.progress import Progress
 from lrfinder.ramp import Ramp
@@ -204,7 +203,7 @@ def confirm(found: Suggestion, prober: Prober, spend: Budget) -> Suggestion:
     longer = min(PATIENCE * spend.trial, found.total_steps)
     if not tried.passed:  # a plateau at the start is no failure
         tried = prober.confirm(found.lr, longer, found.schedule)
-        if is_flat(tried, found.curve, plateau):
+        if is_flat(tried, found, plateau):
             flat = confirmed(found, tried, 1.0)
             return flat if plateau else replace(flat, doubts=(*flat.doubts, Doubt.PLATEAU))
     while not tried.passed and tried.lr > found.lr * LOWER ** (RETRIES - 0.5):
@@ -218,9 +217,10 @@ def confirm(found: Suggestion, prober: Prober, spend: Budget) -> Suggestion:
     return confirmed(found, tried, tried.lr / found.lr)
 
 
-def is_flat(tried: Confirmation, curve: LRCurve, plateau: bool) -> bool:
-    """Whether the training did not lower the loss, but hardly raised it."""
-    return not tried.passed and tried.after - tried.before < small_rise(curve, plateau)
+def is_flat(tried: Confirmation, found: Suggestion, plateau: bool) -> bool:
+    """Whether the training did not lower the loss, but hardly raised it; beside a plateau that others left later, a little is nothing."""
+    left = found.probes is not None and escaped(found.curve, found.probes)
+    return not tried.passed and tried.after - tried.before < small_rise(found.curve, plateau or left)
 
 
 def passed_above(found: Suggestion) -> Confirmation | None:

@@ -28,7 +28,7 @@ def expected_gradients(spend: Budget, start_lr: float, end_lr: float, curvature:
 
 
 def most_trainings(spend: Budget) -> int:
-    """How many short trainings there will be at most."""
+    """How many short trainings there will be at most, where the sweep has a basin and they tell something."""
     return len(CONSTANTS.fine_offsets if spend.large else CONSTANTS.offsets) + CONSTANTS.extensions
 
 

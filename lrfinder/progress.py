@@ -99,14 +99,20 @@ class Progress:
             yield item
             self.advance(cost)
 
+    def more(self, cost: float) -> None:
+        """So much is to be done that was not expected."""
+        if self._bar is not None:
+            self._bar.total += cost
+
     def advance(self, cost: float = 1.0) -> None:
         """So much more is done."""
         if self._bar is not None:
             self._bar.ncols = room()
+            self._bar.total = max(self._bar.total, self._bar.n + cost)  # tqdm knows no total where more is done than was expected
             self._bar.update(cost)
 
     def tell(self, lr: float, loss: float) -> None:
-        """The present LR and loss."""
+        """The last loss that is known, and its LR."""
         if self._bar is not None:
             self._bar.postfix = [reading(lr, loss)]
 

@@ -7,7 +7,6 @@ from lrfinder.budget import Budget
 from lrfinder.combine import below_break, centre_of
 from lrfinder.constants import CONSTANTS
 from lrfinder.curve import LRCurve
-from lrfinder.phases import most_trainings
 from lrfinder.plateau import left_plateau, little_gain
 from lrfinder.probe import Prober
 from lrfinder.results import Probes
@@ -22,11 +21,13 @@ def short_trainings(curve: LRCurve, prober: Prober, spend: Budget) -> Probes | N
     if not spend.length:
         return None
     centre, basin = centre_of(curve)
-    with prober.progress.named("training", most_trainings(spend)):
-        found = prober.summary(prober.around(centre, offsets(spend, basin), spend.length))
+    places = offsets(spend, basin)
+    with prober.progress.named("training", len(places) + CONSTANTS.extensions):
+        found = prober.summary(prober.around(centre, places, spend.length))
     if spend.longer <= spend.length or not little_gain(curve, found):
         return found
     place = centre if curve.break_lr is None else below_break(curve)
+    prober.progress.more(spend.longer * (len(CONSTANTS.longer_offsets) + 1))  # one beyond an end of them, as in most cases
     with prober.progress.named("longer training", len(CONSTANTS.longer_offsets) + CONSTANTS.extensions):
         longer = prober.summary(prober.around(place, CONSTANTS.longer_offsets, spend.longer))
     return longer if left_plateau(curve, longer) else found

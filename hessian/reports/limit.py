@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from hessian.describe import accuracy
 from hessian.reports.parts import Picture, Report, Section, Table, doubts_section, settings_section, shares_section
 from hessian.results import StableLR
 
@@ -41,7 +42,7 @@ def measured(limit: StableLR) -> Iterator[tuple[str, str, str]]:
     name = "preconditioned sharpness" if limit.preconditioned else "sharpness"
     seen = f"{limit.formula}\n{name} {limit.sharpness:.3g}, found by {limit.hvps} Hessian-vector products ({limit.method})"
     if limit.along == "hessian":
-        seen += f"\nresidual {limit.residual / limit.sharpness:.1%}, with 99 % probability at most {limit.bound:.3g}"
+        seen += f"\n{accuracy(limit)}"
     yield "Curvature", f"{limit.curvature_lr:.3g}", seen
     if limit.noise_lr is not None:
         yield "Batch noise", f"{limit.noise_lr:.3g}", "batches disagree about the curvature along the sharpest direction"

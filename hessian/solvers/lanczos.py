@@ -139,7 +139,8 @@ def given_vector(op: CurvatureOperator, start: Tensor | EigenResult) -> Tensor:
     vector: Tensor = sum_of_eigenvectors(start) if isinstance(start, EigenResult) else start
     if vector.shape != (op.space.length,):
         raise BadArgument(f"start has shape {tuple(vector.shape)}, not ({op.space.length},); pass one flat vector.")
-    return vector.to(op.like) / op.space.norm(vector)
+    vector = vector.detach().to(op.like)
+    return vector / op.space.norm(vector)
 
 
 def sum_of_eigenvectors(result: EigenResult) -> Tensor:

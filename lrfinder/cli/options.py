@@ -23,7 +23,7 @@ class Command(click.Command):
     """A command whose options have their defaults from the nearest pyproject.toml."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if not {"-h", "--help"} & set(args):  # help must not fail on a file that is wrong
+        if not ctx.resilient_parsing and not {"-h", "--help"} & set(args):  # completion and help must not fail on a file that is wrong
             ctx.default_map = {**(ctx.default_map or {}), **defaults_for(self)}
         return super().parse_args(ctx, args)
 

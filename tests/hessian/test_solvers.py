@@ -261,6 +261,14 @@ def test_a_start_of_any_length_is_taken_as_it_is():
     assert found.hvps <= 2
 
 
+def test_a_start_with_a_graph_is_taken_without_it():
+    start = torch.ones(3, dtype=torch.float64, requires_grad=True)
+    for vector in (start, 2 * start):
+        found = lanczos(operator([1.0, 2.0, 4.0]), start=vector)
+        assert found.values[0] == pytest.approx(4)
+        assert not found.vectors.requires_grad
+
+
 # Refusals -----------------------------------------------------------------------------------------------------------------------
 
 

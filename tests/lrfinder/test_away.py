@@ -227,3 +227,32 @@ def test_a_loss_that_is_no_number_is_refused_where_it_is_reported():
     for bad, said in ((torch.ones(8), "shape"), (torch.ones((), dtype=torch.cfloat), "a complex"), (torch.ones(()).bool(), "a bool")):
         with pytest.raises((ValueError, TypeError), match=f"report got .*{said}"):
             swept(lambda loss, bad=bad: away(bad))
+
+
+class Broken(Away):
+    """A loss whose reading fails, as every one does after an error that the device reports late."""
+
+    @classmethod
+    def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function is torch.Tensor.tolist:
+            raise RuntimeError("device-side assert triggered")
+        return super().__torch_function__(function, types, args, kwargs or {})
+
+
+@pytest.mark.parametrize(("sweep", "steps"), [(swept, BLOCK), (ranged, BLOCK)])
+def test_an_error_that_the_device_tells_while_a_block_is_read_comes_out(sweep, steps):
+    """Whoever is asked for the curve then must not wait for losses that never come."""
+    with pytest.raises(RuntimeError, match="device-side assert") as caught:
+        sweep(lambda loss: loss.as_subclass(Broken))
+    assert len(caught.value.curve.losses) == 0
+
+
+def test_skipped_steps_of_a_sweep_that_is_known_to_have_broken_are_its_last():
+    """To skip one reads all losses before it: no further batch comes after a break among them."""
+    training, reported = make(), []
+    with LRSweep(training.model, training.optimizer, **{**RANGE, "stop_factor": 2.0}) as sweep:
+        for index, _ in enumerate(sweep(training.data)):
+            reported.append(index)
+            sweep.report(away(torch.tensor(1.0 if index < 10 else 100.0)), skipped=index == 13)
+    assert sweep.curve.status == "diverged"
+    assert reported[-1] == 13

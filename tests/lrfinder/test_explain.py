@@ -139,6 +139,21 @@ def test_a_lowered_answer_says_by_how_much_and_which_doubt_did_it():
     assert by_failure(lowered, re.match("", ""))[0] == pytest.approx(lowered.factors[LOWERED])
 
 
+def test_a_lowered_answer_was_tried_at_the_answer_whatever_was_rounded():
+    for lr in np.geomspace(1e-4, 1e-2, 200):
+        found = replace(suggest_lr(valley(), total_steps=100), lr=float(lr))
+        tried = Confirmation(lr=float(lr) * (1 / 3) * (1 / 3), steps=12, before=2.0, after=1.5, scored_on="data")
+        assert "steps at the answer" in joined(confirmed(found, tried, tried.lr / found.lr).explain())
+
+
+def test_the_end_of_the_sweep_is_told_as_that_of_the_good_range_only_where_it_is():
+    found = replace(suggest_lr(valley(), total_steps=100), doubts=(Doubt.NONFINITE,))
+    assert f"{Doubt.NONFINITE.value} It changed no number." in joined(found.explain())
+    end = float(found.curve.lrs[-1])
+    cut = replace(found, lr=end, interval=(end / 2, end))
+    assert f"{Doubt.NONFINITE.value} The good range ends at {end:.2g}, where the sweep ended." in joined(cut.explain())
+
+
 def test_a_factor_that_another_version_made_is_told_without_our_formula():
     found = suggest_lr(valley(), total_steps=100, schedule="onecycle")
     assert "10^0.3" in found.explain()

@@ -11,6 +11,7 @@ from trainings import make
 
 from lrfinder import LRSweep, find_lr, progress, range_test
 from lrfinder.budget import split_budget
+from lrfinder.cost import Spent
 from lrfinder.phases import expected_gradients, most_trainings, usual_trainings
 
 SPARE = progress.SPARE
@@ -97,6 +98,20 @@ def test_a_bar_that_nobody_wants_is_not_shown_on_a_terminal(monkeypatch, silent)
     with stderr_on_terminal(monkeypatch) as terminal:
         range_test(**make().arguments, num_iter=20, progress=False if silent == "progress" else None)
     assert terminal.text == ""
+
+
+def test_what_costs_more_than_expected_makes_the_whole_longer(monkeypatch):
+    with stderr_on_terminal(monkeypatch) as terminal:
+        bar = progress.Progress(True)
+        with bar.whole({"first": 4.0, "second": 2.0}, Spent()):
+            list(bar.over(range(10), 10, "first"))
+            bar.phase("first")
+            bar.more(5.0)
+            bar.phase("second")
+    counts = [tuple(map(int, count)) for frame in frames(terminal.text) for count in re.findall(r"(\d+)/(\d+) ", frame)]
+    assert (10, 10) in counts
+    assert counts[-1] == (10, 15)
+    assert screen(terminal.text) == [""]
 
 
 def test_a_line_beside_the_bar_stands_above_it(monkeypatch):

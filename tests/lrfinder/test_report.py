@@ -303,6 +303,13 @@ def test_a_limit_says_what_binds_and_what_it_stands_for():
     assert limit.advice[1:] in words
 
 
+def test_a_limit_without_a_bound_names_none():
+    limit = replace(make_limit(), bound=math.nan)
+    seen = Page(told(limit)).words("main")
+    assert "residual 1" in seen or "residual 0" in seen
+    assert "at most" not in seen
+
+
 @pytest.mark.parametrize("count", [0, 1, 2])
 @pytest.mark.parametrize("value", [1.0, math.inf, 1e308])
 def test_curves_of_hardly_any_points_have_a_page(count: int, value: float):

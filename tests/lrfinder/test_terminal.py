@@ -193,6 +193,12 @@ def test_bash_is_told_what_may_follow(words, place, answer, folder):
     assert (done.stdout.split(), done.stderr) == (answer, "")
 
 
+def test_bash_is_told_so_beside_a_file_of_defaults_that_is_wrong_too(folder):
+    (folder / "pyproject.toml").write_text("[tool.lrfinder]\nbudgett = 1\n")
+    done = call([LRFINDER], folder, _LRFINDER_COMPLETE="bash_complete", COMP_WORDS="lrfinder find --sch", COMP_CWORD="2")
+    assert (done.stdout.split(), done.stderr) == (["plain,--schedule"], "")
+
+
 def test_the_line_for_bash_makes_bash_complete(folder):
     script = 'eval "$(_LRFINDER_COMPLETE=bash_source lrfinder)"; COMP_WORDS=(lrfinder st); COMP_CWORD=1; _lrfinder_completion lrfinder; '
     script += 'echo "${COMPREPLY[@]}"; complete -p lrfinder'

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from curves import make_curve, piecewise
+from terminal import screen, stderr_on_terminal
 from torch import Tensor, nn
 
 from hessian.problem import Problem
@@ -89,6 +90,26 @@ def test_a_training_that_is_planned_to_be_as_short_has_no_longer_ones():
     found = searched(total_steps=length)
     assert {run.steps for run in found.probes.runs} == {length}
     assert Doubt.LITTLE_GAIN in found.doubts
+
+
+def test_the_bar_shows_longer_ones_that_nobody_had_expected(monkeypatch):
+    with stderr_on_terminal(monkeypatch) as terminal:
+        monkeypatch.setenv("TQDM_MININTERVAL", "0")
+        found = searched(progress=None)
+    assert "longer training 1 of 5" in terminal.text.replace("\r", "\n")
+    assert screen(terminal.text) == [""]
+    assert found == searched()
+
+
+@pytest.mark.parametrize("budget", ["quick", "standard"])
+def test_a_check_that_is_too_short_to_leave_the_plateau_does_not_lower_the_answer(budget):
+    """A long training leaves it at a lower LR than the short trainings can; the check at that LR is a short training too."""
+    found = searched(total_steps=1000, budget=budget)
+    assert not found.confirmation.passed
+    assert found.lr == found.confirmation.lr
+    assert Doubt.LOWERED not in found.doubts
+    assert Doubt.PLATEAU in found.doubts
+    assert (START ** (-1 / 1000) - 1) / 2 < found.lr < FASTEST
 
 
 def test_longer_ones_are_counted():
