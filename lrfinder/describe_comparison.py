@@ -14,8 +14,8 @@ from lrfinder.describe import plan
 from lrfinder.results import Suggestion
 
 LONGEST, GAP = 30, 2  # columns of a name, and between it and the numbers
-TITLES = ["lr", "good range", "breaks at", "stable up to", "lowest loss"]
-NUMBERS = ("lr", "low", "high", "breaks_at", "unstable_from", "stable_up_to", "lowest_loss", "steps")
+TITLES = ["lr", "good range", "breaks at", "limit", "lowest loss"]
+NUMBERS = ("lr", "low", "high", "breaks_at", "unstable_from", "limit_lr", "lowest_loss", "steps")
 
 
 def numbers_of(result: Compared) -> dict[str, float]:
@@ -24,9 +24,9 @@ def numbers_of(result: Compared) -> dict[str, float]:
     if isinstance(result, Suggestion):
         low, high = result.interval
         found |= {"lr": result.lr, "low": low, "high": high, **numbers_of_curve(result.curve)}
-        return found | ({} if result.limit is None else {"stable_up_to": result.limit.lr})
+        return found | ({} if result.limit is None else {"limit_lr": result.limit.lr})
     if isinstance(result, StableLR):
-        return found | {"stable_up_to": result.lr}
+        return found | {"limit_lr": result.lr}
     return found | numbers_of_curve(result)
 
 
@@ -58,7 +58,7 @@ def cells(result: Compared) -> list[str]:
     """One line of the table, without its name."""
     found = {key: "-" if math.isnan(value) else f"{value:.2g}" for key, value in numbers_of(result).items()}
     between = "-" if found["low"] == "-" else f"{found['low']} to {found['high']}"
-    return [found["lr"], between, found["breaks_at"], found["stable_up_to"], found["lowest_loss"]]
+    return [found["lr"], between, found["breaks_at"], found["limit_lr"], found["lowest_loss"]]
 
 
 def grouped(names: list[str], found: list[str]) -> str:

@@ -121,7 +121,7 @@ def draw_key(ax: Axes, results: list[Compared]) -> None:
     limited = any(isinstance(result, StableLR) for result in results) or any(one.limit is not None for one in found)
     marks = [("D", "suggested lr")] if found else []
     marks += [("X", "loss broke")] if any(curve.break_lr is not None for curve in curves) else []
-    marks += [("^", "stable up to, at step 0")] if limited else []
+    marks += [("^", "limit, at step 0")] if limited else []
     if found:
         ax.plot([], [], "-", color="#666666", linewidth=7, alpha=0.4, label="good range")
     for marker, text in marks:

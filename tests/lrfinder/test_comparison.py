@@ -98,7 +98,7 @@ def test_the_legend_names_every_run_and_what_the_marks_mean():
     texts = [text.get_text() for text in axes.get_legend().get_texts()]
     assert texts == [
         *(f"sgd, lr {MIXTURE['sgd'].lr:.2g}", f"adam, lr {MIXTURE['adam'].lr:.2g}", "curve", "limit"),
-        *("good range", "suggested lr", "loss broke", "stable up to, at step 0"),
+        *("good range", "suggested lr", "loss broke", "limit, at step 0"),
     ]
 
 
