@@ -11,7 +11,7 @@ import pytest
 from commands import python
 
 PAPERS = Path(__file__).parents[1] / "examples" / "papers"
-FIELDS = {"paper", "title", "claims", "setting", "data", "versions", "seconds"}
+FIELDS = {"paper", "title", "claims", "setting", "data", "versions", "seconds", "cpu_seconds"}
 
 
 def short(name: str, folder: Path) -> dict[str, Any]:
@@ -22,7 +22,7 @@ def short(name: str, folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((folder / f"{name}.json").read_text())
     assert set(found) == FIELDS
     for claim in found["claims"]:
-        assert set(claim) == {"claim", "paper", "ours", "held", "seeds"}
+        assert set(claim) == {"claim", "paper", "figure", "ours", "held", "seeds"}
         assert claim["held"] in ("yes", "no", "partly")
         assert claim["claim"] in done.stdout
     return found

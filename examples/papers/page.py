@@ -41,24 +41,30 @@ def replaced(page: str, part: str, text: str) -> str:
 def claims_table(papers: Iterable[dict[str, Any]]) -> str:
     """A row for every claim, with a link to its paper's section."""
     rows = [
-        [f"[{paper['paper'].split(',')[0]}](#{anchor(paper['title'])})", claim["claim"], VERDICTS[claim["held"]], str(claim["seeds"])]
+        [
+            f"[{paper['paper'].split(',')[0]}](#{anchor(paper['title'])})",
+            *(claim[part] for part in ("claim", "paper", "figure")),
+            VERDICTS[claim["held"]],
+            str(claim["seeds"]),
+        ]
         for paper in papers
         for claim in paper["claims"]
     ]
-    return table(["paper", "claim", "held here", "seeds"], rows)
+    return table(["paper", "claim", "in the paper", "here", "held here", "seeds"], rows)
 
 
 VERDICTS = {"yes": "yes", "partly": "partly", "no": "**not held**"}
 
 
 def section(name: str, paper: dict[str, Any]) -> str:
-    """The setting, what the paper reports beside what came out here, and the figure."""
-    rows = [[claim["claim"], claim["paper"], claim["ours"], VERDICTS[claim["held"]]] for claim in paper["claims"]]
+    """The setting, what came out in full, and the figure."""
+    rows = [[claim["claim"], claim["ours"], VERDICTS[claim["held"]]] for claim in paper["claims"]]
+    took = f"{paper['cpu_seconds']:.0f} seconds of CPU time in two processes"
     parts = [
         f"## {paper['title']}",
-        f"{paper['paper']}. `examples/papers/{name}.py`, {paper['seconds']:.0f} seconds, torch {paper['versions']['torch']}.",
+        f"{paper['paper']}. `examples/papers/{name}.py`: {took}, torch {paper['versions']['torch']}.",
         paper["setting"],
-        table(["claim", "in the paper", "here", "held"], rows),
+        table(["claim", "here", "held"], rows),
         f"![{paper['title']}](papers/{name}.png)",
     ]
     return "\n\n".join(parts)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import copy
 import math
-import time
 from collections.abc import Callable, Iterator
-from functools import cache, cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
-import stability
 import torch
+from common.data import CONTEXT
+from common.jobs import jobs
+from common.report import Claim, Reproduction
+from common.stability import OPTIMIZERS, batches_of, mlp, of, samples, seeds, squared_error
+from common.statistics import quartiles, spread
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -28,6 +32,8 @@ FARTHEST = 2.0**12  # from the prediction, up or down
 LAST = 20  # steps over which the final loss is averaged
 TWICE = 2.0  # a prediction within this factor is called right
 AS_GOOD = 0.8  # of the largest stable LR
+GAIN = 1.1  # of which it is said that there is one
+MOST = 0.9  # of the cases: held
 
 
 class Job(NamedTuple):
@@ -47,25 +53,16 @@ PLAN = [
     *(("text, ReLU, cross-entropy", optimizer) for optimizer in ("momentum", "adam")),
 ]
 SHORT = [("digits, tanh, squared error", "gd"), ("mnist1d, ReLU, squared error", "adam")]
-OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "gd": lambda weights, lr: torch.optim.SGD(weights, lr=lr),
-    "momentum": lambda weights, lr: torch.optim.SGD(weights, lr=lr, momentum=0.9),
-    "adam": lambda weights, lr: torch.optim.Adam(weights, lr=lr),
-}
+COUNTS = {"digits": None, "mnist1d": 1000, "text": None}  # of samples
 
 
 # The tasks ----------------------------------------------------------------------------------------------------------------------------
 
 
-@cache
-def load(name: str) -> stability.Pair:
-    return {"digits": stability.digits, "mnist1d": lambda: stability.signals(1000), "text": stability.text}[name]()
-
-
 def make_net(task: str) -> nn.Module:
     if task.startswith("text"):
-        return nn.Sequential(nn.Embedding(128, 16), nn.Flatten(), *stability.mlp(16 * stability.CONTEXT, [64], 128, nn.ReLU))
-    return stability.mlp(64 if task.startswith("digits") else 40, [64, 64], 10, nn.Tanh if "tanh" in task else nn.ReLU)
+        return nn.Sequential(nn.Embedding(128, 16), nn.Flatten(), *mlp(16 * CONTEXT, [64], 128, nn.ReLU))
+    return mlp(64 if task.startswith("digits") else 40, [64, 64], 10, nn.Tanh if "tanh" in task else nn.ReLU)
 
 
 class Trainings:
@@ -74,8 +71,9 @@ class Trainings:
     def __init__(self, job: Job) -> None:
         torch.manual_seed(job.seed)
         self.model = make_net(job.task)
-        self.batches = list(stability.batches_of(load(job.task.split(",")[0]), BATCH, job.steps, job.seed))
-        self.criterion: Any = cross_entropy if "entropy" in job.task else stability.squared_error
+        name = job.task.split(",")[0]
+        self.batches = list(batches_of(samples(name, COUNTS[name]), BATCH, job.steps, job.seed))
+        self.criterion: Any = cross_entropy if "entropy" in job.task else squared_error
         self.make_optimizer = OPTIMIZERS[job.optimizer]
         self._known: dict[tuple[float, float, int], list[float]] = {}
 
@@ -137,9 +135,8 @@ def largest(holds: Callable[[float], bool], near: float) -> float:
     return math.sqrt(low * high)
 
 
-def measure(job: Job) -> dict[str, Any]:
+def measure_job(job: Job) -> dict[str, Any]:
     """What is predicted, and what is."""
-    began = time.process_time()
     runs = Trainings(job)
     limit = hessian.stable_lr(runs.model, runs.optimizer(), runs.batches, runs.criterion, num_batches=8)
     curve = lrfinder.range_test(runs.model, runs.optimizer(), runs.batches, runs.criterion, progress=False)
@@ -162,7 +159,6 @@ def measure(job: Job) -> dict[str, Any]:
         "with_first": largest(lambda lr: is_stable(advised(lr, min(limit.lr, limit.first_step_lr or limit.lr)), runs), near),
         "survived_without": largest(lambda lr: survives(runs.losses(lr, 0.0, 0), runs), near),
         "survived_with": largest(lambda lr: survives(runs.losses(lr, 0.0, job.warm), runs), near),
-        "cpu_seconds": round(time.process_time() - began, 2),
     }
 
 
@@ -173,33 +169,40 @@ def ratios(rows: list[dict[str, Any]], above: str, below: str) -> list[float]:
     return [row[above] / row[below] for row in rows]
 
 
-def by_task(rows: list[dict[str, Any]], above: str, below: str) -> str:
+def medians(rows: list[dict[str, Any]], above: str, below: str) -> dict[tuple[str, str], float]:
     """The median of every task and optimizer."""
-    pairs = dict.fromkeys((row["task"], row["optimizer"]) for row in rows)
-    middles = {
-        (task, name): stability.quartiles(ratios([row for row in rows if (row["task"], row["optimizer"]) == (task, name)], above, below))[0]
-        for task, name in pairs
-    }
-    return "; ".join(f"{task}, {name}: {middle:.2g}" for (task, name), middle in middles.items())
+    kinds = dict.fromkeys((row["task"], row["optimizer"]) for row in rows)
+    return {(task, name): quartiles(ratios(of(rows, task=task, optimizer=name), above, below))[1] for task, name in kinds}
 
 
-def claim(
-    rows: list[dict[str, Any]], says: str, paper: str, what: str, above: str, below: str, good: tuple[float, float]
-) -> dict[str, Any]:
-    """A claim about one ratio, with the median of every task."""
-    values = ratios(rows, above, below)
-    return {
-        "claim": says,
-        "paper": paper,
-        "ours": f"{what}: {stability.spread(values)} (medians: {by_task(rows, above, below)})",
-        "held": stability.verdict(values, *good),
-        "seeds": len({row["seed"] for row in rows}),
-    }
+def each(found: dict[tuple[str, str], float]) -> str:
+    """Median by median."""
+    words: dict[str, list[str]] = {}
+    for (task, name), median in found.items():
+        words.setdefault(task, []).append(f"{name} {median:.2g}")
+    return "; ".join(f"{task}: {', '.join(mine)}" for task, mine in words.items())
 
 
-def claims_of(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def claim(rows: list[dict[str, Any]], says: str, paper: str, what: str, above: str, below: str, good: tuple[float, float]) -> Claim:
+    """A claim about one ratio, judged by how many of the medians are in the range."""
+    found = medians(rows, above, below)
+    right = sum(good[0] <= median <= good[1] for median in found.values())
+    values = spread(ratios(rows, above, below), 2)
+    return Claim(
+        claim=says,
+        paper=paper,
+        figure=f"ratio {values}; {right} of {len(found)} cases",
+        ours=f"{what}: {values} (medians: {each(found)})",
+        held="yes" if right >= MOST * len(found) else "partly" if right >= len(found) / 2 else "no",
+        seeds=seeds(rows),
+    )
+
+
+def claims(data: dict[str, Any]) -> list[Claim]:
+    rows = data["runs"]
     sgd, adam = ([row for row in rows if (row["optimizer"] == "adam") == wanted] for wanted in (False, True))
-    near, more, at_least = (1 / TWICE, TWICE), (1.1, math.inf), (AS_GOOD, math.inf)
+    unbroken = len(of(rows, sweep_broke=False))
+    near, more, at_least = (1 / TWICE, TWICE), (GAIN, math.inf), (AS_GOOD, math.inf)
     step_0 = "without warm-up training becomes unstable where the learning rate exceeds the limit of the "
     warm = "Kalra and Barkeshli 2024 (arXiv:2406.09405): warm-up makes a larger learning rate possible; "
     measured = "largest stable learning rate without warm-up over the limit that hessian.stable_lr predicts at step 0"
@@ -220,7 +223,8 @@ def claims_of(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             rows,
             "lrfinder's own: the break of a range test, corrected for the ramp, is the largest stable learning rate with warm-up",
             "no paper: a rising learning rate is a warm-up (docs/formulas.md, overshoot)",
-            "largest stable learning rate with warm-up over the corrected break",
+            f"largest stable learning rate with warm-up over the corrected break, or over the end of the {unbroken} of {len(rows)} sweeps "
+            "that never broke",
             "with",
             "sweep",
             near,
@@ -231,16 +235,17 @@ def claims_of(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 # The picture --------------------------------------------------------------------------------------------------------------------------
 
 
-def draw(rows: list[dict[str, Any]]) -> Figure:
+def draw(data: dict[str, Any]) -> Figure:
     """Predicted against measured, without and with warm-up, and the gain."""
-    figure = Figure(figsize=(13, 4.6), layout="constrained")
+    rows = data["runs"]
+    figure = Figure(figsize=(13, 5), layout="constrained")
     panels = figure.subplots(1, 3)
     colors = {name: f"C{index}" for index, name in enumerate(dict.fromkeys(row["task"] for row in rows))}
     marks = {"gd": "o", "momentum": "s", "adam": "^"}
-    for axes, across, up, title in (
-        (panels[0], "limit", "without", "without warm-up, against the limit at step 0"),
-        (panels[1], "sweep", "with", "with warm-up, against the corrected break of the sweep"),
-        (panels[2], "without", "with", "with warm-up, against without"),
+    for axes, across, up, title, below in (
+        (panels[0], "limit", "without", "without warm-up, against the limit at step 0", "predicted limit"),
+        (panels[1], "sweep", "with", "with warm-up, against the break of the sweep", "corrected break"),
+        (panels[2], "without", "with", "with warm-up, against without", "largest stable LR without"),
     ):
         for row in rows:
             label = f"{row['task']}, {row['optimizer']}" if row["seed"] == 0 else None
@@ -248,36 +253,37 @@ def draw(rows: list[dict[str, Any]]) -> Figure:
         ends = [min(row[name] for row in rows for name in (across, up)) / 2, 2 * max(row[name] for row in rows for name in (across, up))]
         axes.plot(ends, ends, color="black", lw=0.8, ls=":")
         axes.fill_between(ends, [end / TWICE for end in ends], [end * TWICE for end in ends], color="gray", alpha=0.15, lw=0)
-        axes.set(title=title, xscale="log", yscale="log", xlabel=across, ylabel=f"largest stable lr {up}")
+        axes.set(title=title, xscale="log", yscale="log", xlabel=below, ylabel=f"largest stable LR {up}")
         axes.title.set_fontsize(10)
-    panels[0].set_xlabel("predicted limit")
-    panels[1].set_xlabel("corrected break")
-    panels[2].set_xlabel("largest stable lr without")
-    panels[0].legend(fontsize=6, loc="upper left")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, fontsize=8, loc="outside lower center", ncols=5)
     return figure
 
 
-def main() -> None:
-    started, asked = time.perf_counter(), stability.options(__doc__)
-    jobs = [Job(task, optimizer, seed) for seed in range(5) for task, optimizer in PLAN]
-    if asked.short:
-        jobs = [Job(task, optimizer, 0, steps=80, warm=25) for task, optimizer in SHORT]
-    rows = stability.run_all(asked, "warm_up", measure, jobs)
-    found = {
-        "paper": "Kalra and Barkeshli 2024, arXiv:2406.09405",
-        "title": "Warm-up",
-        "claims": claims_of(rows),
-        "setting": "Digits of scikit-learn, MNIST-1D and the source text of Python's standard library; nets with one or two hidden "
-        f"layers of 64 as torch initialises them; batches of {BATCH}. Brute force: the real optimizer trains {STEPS} steps from the same "
-        f"weights on the same batches, at learning rates found by doubling and bisection to {EXACT - 1:.0%}. Stable: the loss ends below "
-        f"where it began and is never above {EXCURSION:g} times that. The predictions are hessian.stable_lr on 8 batches (the lower of "
-        "the curvature and the noise limit) and the break of one lrfinder.range_test. 'yes' where median and quartiles over all tasks "
-        f"and seeds are within a factor of {TWICE:g} of the prediction, above 1.1 for a gain, above {AS_GOOD:g} for 'at no loss'; "
-        "'partly' where only the median is.",
-        "data": {"runs": rows},
-    }
-    stability.write(asked, "warm_up", found, draw(rows), started)
+def measure(short: bool) -> dict[str, Any]:
+    plan = [Job(task, optimizer, seed) for seed in range(5) for task, optimizer in PLAN]
+    if short:
+        plan = [Job(task, optimizer, 0, steps=80, warm=25) for task, optimizer in SHORT]
+    with jobs(short) as work:
+        return {"runs": work.run([partial(measure_job, job) for job in plan])}
 
+
+REPRODUCTION = Reproduction(
+    name="warm_up",
+    paper="Kalra and Barkeshli 2024, arXiv:2406.09405",
+    title="Warm-up",
+    setting="Digits of scikit-learn, MNIST-1D and the source text of Python's standard library; nets with one or two hidden "
+    f"layers of 64 as torch initialises them; batches of {BATCH}. Brute force: the real optimizer trains {STEPS} steps from the same "
+    f"weights on the same batches, at learning rates found by doubling and bisection to {EXACT - 1:.0%}. Stable: the loss ends below "
+    f"where it began and is never above {EXCURSION:g} times that. The predictions are `hessian.stable_lr` on 8 batches (the lower of "
+    "the curvature and the noise limit) and the break of one `lrfinder.range_test`. A case is a task "
+    f"with an optimizer; its median over seeds counts where it is within a factor of {TWICE:g} of the prediction, above {GAIN:g} for a "
+    f"gain, above {AS_GOOD:g} for 'at no loss'. 'yes' where {MOST:.0%} of the cases do, 'partly' where half do.",
+    measure=measure,
+    claims=claims,
+    draw=draw,
+)
 
 if __name__ == "__main__":
-    main()
+    REPRODUCTION.main()

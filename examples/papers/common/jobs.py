@@ -22,7 +22,7 @@ from common.training import Curve, Order, Training, make_net, sgd, train
 T = TypeVar("T")
 Schedule = Literal["onecycle", "cosine"]  # of ``find_lr``
 TUNING = (1, 2, 3)  # learning rates are chosen with these seeds
-COMPARED = tuple(range(11, 19))  # and judged with those
+COMPARED = tuple(range(11, 19))  # and judged with those: with fewer than six no test of pairs can be sure
 WORKERS = 2
 
 
@@ -35,20 +35,27 @@ class Jobs:
     def run(self, jobs: Sequence[Callable[[], T]]) -> list[T]:
         return [job() for job in jobs] if self.pool is None else list(self.pool.map(call, jobs))
 
-    def train(self, plans: dict[str, Training]) -> dict[str, Curve]:
-        """The curve of every plan."""
-        return dict(zip(plans, self.run([partial(train, plan) for plan in plans.values()]), strict=True))
+    # Each of these takes all of a script's trainings at once, so that no worker waits for the longest of a few.
 
-    def tuned(self, plan: Training, grid: Sequence[float]) -> dict[str, Any]:
-        """The learning rate of the grid with which this training ends most accurate, in the mean over seeds, and what all of them gave."""
-        curves = self.run([partial(train, replace(plan, lr=lr, checks=())) for lr in grid])
-        best = max(range(len(grid)), key=lambda index: np.mean(curves[index].final))
-        return {"lr": grid[best], "grid": list(grid), "accuracy": [curve.final for curve in curves]}
+    def train(self, plans: dict[str, dict[str, Training]]) -> dict[str, dict[str, Curve]]:
+        """The curve of every plan of every task."""
+        curves = iter(self.run([partial(train, plan) for mine in plans.values() for plan in mine.values()]))
+        return {task: {name: next(curves) for name in mine} for task, mine in plans.items()}
 
-    def suggested(self, plan: Training, schedule: Schedule, budget: str = "standard") -> dict[str, Any]:
-        """What ``find_lr`` suggests as the peak, as a median over the plan's seeds, and each of its answers."""
-        found = self.run([partial(suggestion, plan, seed, schedule, budget) for seed in plan.seeds])
-        return {"lr": float(np.median(found)), "each": found}
+    def tuned(self, plans: dict[str, Training], grids: dict[str, Sequence[float]]) -> dict[str, dict[str, Any]]:
+        """For every plan the learning rate of its grid that ends most accurate, in the mean over seeds, and what all of them gave."""
+        tried = {task: {str(lr): replace(plan, lr=lr, checks=()) for lr in grids[task]} for task, plan in plans.items()}
+        finals = {task: [curve.final for curve in curves.values()] for task, curves in self.train(tried).items()}
+        return {
+            task: {"lr": grids[task][int(np.argmax(np.mean(found, axis=1)))], "grid": list(grids[task]), "accuracy": found}
+            for task, found in finals.items()
+        }
+
+    def suggested(self, plans: dict[str, Training], schedule: Schedule, budget: str = "standard") -> dict[str, dict[str, Any]]:
+        """For every plan what ``find_lr`` suggests as the peak, as a median over the plan's seeds, and each of its answers."""
+        found = iter(self.run([partial(suggestion, plan, seed, schedule, budget) for plan in plans.values() for seed in plan.seeds]))
+        each = {task: [next(found) for _ in plan.seeds] for task, plan in plans.items()}
+        return {task: {"lr": float(np.median(lrs)), "each": lrs} for task, lrs in each.items()}
 
 
 def call(job: Callable[[], T]) -> T:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import resource
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,10 +24,11 @@ FOLDER = Path(__file__).parents[3] / "docs" / "papers"
 
 
 class Claim(TypedDict):
-    """One statement of a paper, beside what came out here."""
+    """One statement of a paper, beside what came out here, in one figure and in full."""
 
     claim: str
     paper: str
+    figure: str
     ours: str
     held: Held
     seeds: int
@@ -66,16 +68,18 @@ class Reproduction:
         """The numbers, and how they were made."""
         torch.set_num_threads(1)
         started = time.perf_counter()
+        data = rounded(self.measure(short))
         return {
-            "data": rounded(self.measure(short)),
+            "data": data,
             "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
             "seconds": round(time.perf_counter() - started, 1),
+            "cpu_seconds": round(cpu_seconds(), 1),
         }
 
     def write(self, folder: Path, found: dict[str, Any]) -> None:
         claims = self.claims(found["data"])
         text = {"paper": self.paper, "title": self.title, "setting": self.setting, "claims": claims}
-        numbers = {name: found[name] for name in ("versions", "seconds", "data")}
+        numbers = {name: found[name] for name in ("versions", "seconds", "cpu_seconds", "data")}
         folder.mkdir(parents=True, exist_ok=True)
         self.file(folder).write_text(json.dumps({**text, **numbers}, indent=1) + "\n")
         self.draw(found["data"]).savefig(folder / f"{self.name}.png", dpi=110)
@@ -86,12 +90,18 @@ class Reproduction:
         return folder / f"{self.name}.json"
 
 
+def cpu_seconds() -> float:
+    """Of this process and its workers, which other programs on the machine do not change much."""
+    used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(each.ru_utime + each.ru_stime for each in used)
+
+
 def rounded(value: Any) -> Any:
-    """Numbers as they are kept: six digits, so that what is claimed is claimed of the numbers in the file."""
+    """Numbers as they are kept: six digits, None for what is not finite; so what is claimed is claimed of the numbers in the file."""
     if isinstance(value, dict):
         return {str(key): rounded(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [rounded(inner) for inner in value]
     if isinstance(value, float | np.floating):
-        return float(f"{value:.6g}")
+        return float(f"{value:.6g}") if np.isfinite(value) else None
     return value

@@ -85,6 +85,7 @@ def echo_claim(found: dict[str, Any]) -> Claim:
     return Claim(
         claim="Differences of three iterates in a row tell how large a learning rate may be, without the Hessian",
         paper="large estimates along the training of ResNet-56, which justify a large learning rate",
+        figure=f"an echo of the training LR: slope {published:.2f}" if published > 0.5 else f"slope {published:.2f} against training LR",
         ours=f"estimates at the end, by training LR: {ends}. Of log estimate against log training LR the slope is "
         f"{spread(slopes['published'], 2)} (1 is an echo, 0 a property of the net), with both gradients on one batch "
         f"{spread(slopes['same_batch'], 2)}, of the true limit {spread(slopes['limit'], 2)}",
@@ -107,7 +108,8 @@ def draw_course(ax: Axes, found: dict[str, Any]) -> None:
             ax.plot(curves[0]["steps"], median, line, color=f"C{index}", marker=".", label=label)
     ax.plot([], [], ":k", label="true limit")
     ax.set(yscale="log", xlabel="iterations", ylabel="estimated LR", title="published estimate along training")
-    ax.legend(fontsize=8)
+    ax.set_ylim(top=10 * ax.get_ylim()[1])  # room for the legend
+    ax.legend(fontsize=8, loc="upper center", ncols=2)
 
 
 def draw_echo(ax: Axes, found: dict[str, Any]) -> None:

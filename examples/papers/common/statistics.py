@@ -56,5 +56,23 @@ def larger(pairs: Pairs) -> Held:
 def spread(values: Sequence[float], digits: int = 1, signed: bool = False) -> str:
     """Median and quartiles."""
     sign = "+" if signed else ""
-    low, median, high = (f"{value:{sign}.{digits}f}" for value in np.quantile(values, (0.25, 0.5, 0.75)))
+    low, median, high = (f"{value:{sign}.{digits}f}" for value in quartiles(values))
     return f"{median} [{low}, {high}]"
+
+
+def points(pairs: Pairs) -> str:
+    """Median and quartiles of the differences of two accuracies."""
+    return f"{spread(pairs.differences, signed=True)} points"
+
+
+def within(values: Sequence[float], low: float, high: float) -> Held:
+    """Whether the median and both quartiles are in this range, or at least the median."""
+    inside = [low <= value <= high for value in quartiles(values)]
+    return "yes" if all(inside) else "partly" if inside[1] else "no"
+
+
+def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """Lower quartile, median, upper quartile; of values some of which are infinite, those are values themselves."""
+    method = "linear" if np.isfinite(values).all() else "closest_observation"
+    low, median, high = np.quantile(values, (0.25, 0.5, 0.75), method=method)
+    return float(low), float(median), float(high)
