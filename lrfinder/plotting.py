@@ -116,6 +116,8 @@ def prepare(ax: Axes, results: Sequence[Result], parts: Sequence[Result]) -> Non
     edges = [*old[0], *(in_sight(lr) for part in parts for lr in extent(part, room))]
     if edges and min(edges) < max(edges):
         ax.set_xlim(min(edges), max(edges))
+    elif edges and edges[0] > 0:  # all of it is out of sight
+        ax.set_xlim(edges[0] / room, edges[0] * room)
     if curves:
         reached = [run.after for part in parts if isinstance(part, Probes) for run in part.runs if run.after < part.before]
         set_loss_range(ax, [*loss_range(curves), *reached, *(old[1] if ax.yaxis.get_visible() else ())])

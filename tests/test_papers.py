@@ -17,7 +17,7 @@ from commands import python
 ROOT = Path(__file__).parents[1]
 FOLDER, WRITTEN = ROOT / "examples" / "papers", ROOT / "docs" / "papers"
 PNG = b"\x89PNG\r\n\x1a\n"
-SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py") if "__main__" in path.read_text() and path.stem != "page")
+SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py") if "__main__" in path.read_text() and path.stem != "write_page")
 RECORDS = sorted(path.stem for path in WRITTEN.glob("*.json"))
 
 
@@ -121,14 +121,14 @@ def baselines(data: Any) -> Any:
 
 
 def test_the_page_is_what_the_records_say(script: Callable[[str], ModuleType]):
-    page = script("page")
+    page = script("write_page")
     text = (ROOT / "docs" / "papers.md").read_text()
     assert page.written(text, page.found(WRITTEN)) == text
 
 
 def test_a_page_without_its_markers_is_refused(script: Callable[[str], ModuleType]):
     with pytest.raises(ValueError, match="no place for claims"):
-        script("page").written("# Papers\n", {})
+        script("write_page").written("# Papers\n", {})
 
 
 @pytest.mark.parametrize(

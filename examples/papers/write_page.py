@@ -1,6 +1,6 @@
 """Writes the table and the sections of docs/papers.md from the JSON files beside it; the prose between them stays.
 
-python examples/papers/page.py
+python examples/papers/write_page.py
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def written(page: str, papers: dict[str, Any]) -> str:
 
 
 def replaced(page: str, part: str, text: str) -> str:
-    start, end = f"<!-- {part}: written by examples/papers/page.py -->\n", f"<!-- end of {part} -->"
+    start, end = f"<!-- {part}: written by examples/papers/write_page.py -->\n", f"<!-- end of {part} -->"
     if start not in page or end not in page:
         raise ValueError(f"the page has no place for {part}: {start.strip()} ... {end}")
     return re.sub(f"{re.escape(start)}.*?{re.escape(end)}", lambda _: f"{start}{text}\n{end}", page, flags=re.DOTALL)
