@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 ITEM = 4  # bytes of a number, in float32
-ROW = 32  # bytes of a rank's row in a table
+ROW = 48  # bytes of a rank's row in a table
 HEADER = 288  # bytes that gloo sends with every message
 Shapes = Sequence[Sequence[int]]
 
@@ -93,7 +93,7 @@ def ddp(ring: Ring, shapes: Shapes) -> dict[str, Volume]:
     product = whole + ring.table if ring.ranks > 1 else whole
     return {
         "step": whole,
-        "sweep step": whole + ring.table.times(2),
+        "sweep step": whole + ring.table,
         "exact product": product,
         "differences": product,
         "Lanczos step": product,
@@ -116,7 +116,7 @@ def fsdp(ring: Ring, groups: Sequence[Shapes], steps: int = 1) -> dict[str, Volu
     orthogonal = dot.times(2) + Volume(rows.payload / steps, rows.messages // steps, rows.tiny // steps)
     return {
         "step": step,
-        "sweep step": step + ring.table.times(2),
+        "sweep step": step + ring.table,
         "exact product": exact,
         "differences": step.times(2) + dot.times(2),
         "Lanczos step": exact + orthogonal,
