@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import islice
 from statistics import median
+from typing import Any
 
+from hessian.batches import Ahead
 from hessian.distributed import Team
 from hessian.groups import lr_ratios, set_lr
 from hessian.problem import Problem
+from hessian.readout import Readout
 from hessian.snapshot import Snapshot
-from hessian.step import train_step
+from hessian.step import take_step
 from lrfinder.constants import CONSTANTS
 from lrfinder.cost import Spent
 from lrfinder.horizon import schedule_shape
@@ -79,16 +82,32 @@ class Prober:
         self.snapshot.restore()
         self.problem.seed(self.seed)
         ratios, losses = lr_ratios(self.problem.optimizer), list[float]()
-        batches = islice(self.aside.training, steps)
-        for step, batch in enumerate(self.progress.over(batches, steps, f"trying {lr:.2g}")):
+        source, readout = iter(self.aside.training), self._readout()
+        readout.ahead = source if isinstance(source, Ahead) else None
+        for step, batch in enumerate(self.progress.over(islice(source, steps), steps, f"trying {lr:.2g}")):
+            readout.more = step + 1 < steps
             set_lr(self.problem.optimizer, lr * schedule_shape(schedule, step, steps), ratios)
-            losses.append(train_step(self.problem, batch))
-            self.progress.tell(lr, losses[-1])
             self.spent.steps += 1
-            if blown_up(losses):
+            if blows_up(losses, self._step(batch, readout, losses)):
                 return math.inf
-        after = self._score()
+            if losses:  # what is known may lag
+                self.progress.tell(lr, losses[-1])
+        after = math.inf if blows_up(losses, readout.rest()) else self._score()
         return after if math.isfinite(after) else math.inf
+
+    def _readout(self) -> Readout:
+        """A training that blows up is given up, whenever that is known; a ``GradScaler`` has to know at once."""
+        return Readout(self.problem.team, at_once=self.problem.recipe.scaler is not None)
+
+    def _step(self, batch: Any, readout: Readout, losses: Sequence[float]) -> list[float]:
+        """One step: the losses that are known by now."""
+        try:
+            return take_step(self.problem, batch, readout)
+        except Exception:
+            rest = readout.rest_of_own()
+            if self.problem.team.alone and blows_up(list(losses), rest):  # a step too many, from weights that are broken
+                return rest
+            raise
 
     def _score(self) -> float:
         """Mean loss on the scored batches, with the same random numbers each time."""
@@ -103,6 +122,15 @@ def of_all(aside: SetAside, team: Team) -> SetAside:
     share = team.mean(math.nan if aside.share is None else aside.share, 1)
     scored = aside.scored[: team.least(len(aside.scored))]
     return replace(aside, scored=scored, share=share if math.isfinite(share) else None)
+
+
+def blows_up(losses: list[float], known: Iterable[float]) -> bool:
+    """Take in what has become known, up to where the training has blown up."""
+    for loss in known:
+        losses.append(loss)
+        if blown_up(losses):
+            return True
+    return False
 
 
 def blown_up(losses: Sequence[float]) -> bool:

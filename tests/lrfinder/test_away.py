@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from oracles import assert_untouched, fingerprint
+from test_probe import prober_of
 from torch.utils._python_dispatch import TorchDispatchMode
 from trainings import ADAM, Training, batches, make
 
@@ -147,6 +148,23 @@ def test_the_host_waits_for_the_device_once_a_block(sweep, first):
         with Waits() as waits:
             assert len(sweep(where, training, end_lr=1e-3).losses) == 100
         assert waits.count == expected + first
+
+
+@pytest.mark.parametrize("lr", [1e-3, 1e30])
+def test_short_trainings_end_alike_and_wait_once_a_block(lr):
+    def trained(where: Any) -> tuple[float, int]:
+        training = make()
+
+        def loss_fn(model: Any, batch: Any) -> torch.Tensor:
+            return where(training.criterion(model(batch[0]), batch[1]))
+
+        with prober_of(training, loss_fn) as prober, Waits() as waits:
+            return prober.train(lr, 40), waits.count
+
+    (after, few), (expected, many) = trained(away), trained(here)
+    assert after == expected
+    assert math.isinf(after) == (lr > 1)
+    assert lr > 1 or many - few == 40 - math.ceil(40 / BLOCK)
 
 
 def test_losses_in_one_place_on_the_device_are_copied_before_it_is_written_to_again():
