@@ -47,6 +47,13 @@ def default_device() -> Any:
     return None if context is None else context.device
 
 
+def set_default_device(device: Any) -> None:
+    """Put it back; before torch 2.7 ``torch.get_default_device`` fails where None was set, and works where nothing was."""
+    torch.set_default_device(device)
+    if device is None and hasattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context"):
+        del torch._GLOBAL_DEVICE_CONTEXT.device_context
+
+
 SWITCHES: dict[str, Switch] = {
     "grad mode": Switch(torch.is_grad_enabled, torch.set_grad_enabled),
     "deterministic algorithms": Switch(
@@ -58,7 +65,7 @@ SWITCHES: dict[str, Switch] = {
         lambda flags: torch.set_anomaly_enabled(flags[0], flags[1]),
     ),
     "default dtype": Switch(torch.get_default_dtype, torch.set_default_dtype),
-    "default device": Switch(default_device, torch.set_default_device),
+    "default device": Switch(default_device, set_default_device),
     "threads": Switch(torch.get_num_threads, torch.set_num_threads),
     "float32 precision": Switch(torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
     "cudnn benchmark": attribute(cudnn, "benchmark"),
