@@ -28,6 +28,7 @@ from hessian.wire import Wire, patient
 
 LONGEST = 240  # bytes of the sentence that says what went wrong
 GOING, DONE, FAILED = 0.0, 1.0, 2.0
+BACKENDS = ("gloo", "NCCL", "Application timeout caused pair closure")  # what their errors say; the last is gloo's, which does not say so
 COLUMNS = 6  # what the table is for, the state of the rank, four numbers
 PURPOSES = ("a loss", "a batch", "a count", "a product", "the end")
 
@@ -303,8 +304,8 @@ def sentence(error: BaseException | None) -> str:
 
 def is_communication(error: BaseException) -> bool:
     """Whether an error only says that another process did not answer."""
-    text = str(error)
-    return isinstance(error, torch.distributed.DistError) or (isinstance(error, RuntimeError) and ("gloo" in text or "NCCL" in text))
+    told = any(word in str(error) for word in BACKENDS)
+    return isinstance(error, torch.distributed.DistError) or (isinstance(error, RuntimeError) and told)
 
 
 def home_of(*groups: Sequence[Any]) -> torch.device:

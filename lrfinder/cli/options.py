@@ -19,6 +19,16 @@ IMAGES = (".png", ".svg", ".pdf")
 FORMS = {"plot": (), "compare": (".json", ".csv"), "stable-lr": (".json", ".html")}  # beside images; the other commands know all
 
 
+class AnyPath(click.Path):
+    """A path, with a sentence also where no file could have that name."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return super().convert(value, param, ctx)
+        except ValueError as error:  # a null byte
+            self.fail(f"{value!r} is no path: {error}.", param, ctx)
+
+
 class Command(click.Command):
     """A command whose options have their defaults from the nearest pyproject.toml."""
 
@@ -53,7 +63,7 @@ def check_output(context: click.Context, parameter: click.Parameter, values: Ite
 def outputs(function: Callable[..., Any]) -> Callable[..., Any]:
     """The ``-o`` option."""
     text = "Where to write the result; the suffix decides (.html .png .svg .pdf .json .csv). Repeatable."
-    return click.option("-o", "--output", "outputs", type=click.Path(), multiple=True, callback=check_output, help=text)(function)
+    return click.option("-o", "--output", "outputs", type=AnyPath(), multiple=True, callback=check_output, help=text)(function)
 
 
 def be_verbose(context: click.Context, parameter: click.Parameter, value: bool) -> None:
@@ -77,7 +87,7 @@ def stacked(*options: Decorator) -> Decorator:
 
 # Of every command that measures a user's training.
 measuring = stacked(
-    click.argument("target", metavar="MODULE:FACTORY", type=click.Path()),
+    click.argument("target", metavar="MODULE:FACTORY", type=AnyPath()),
     click.option("--set", "pairs", multiple=True, metavar="NAME=VALUE", help="An argument for the factory. Repeatable."),
     click.option("--seed", type=click.IntRange(min=0), help="Seed of the data order and all else.  [default: 0]"),
     click.option("--device", help="Where batches are moved.  [default: left where they are]"),
@@ -105,4 +115,4 @@ ranging = stacked(
 )
 
 # Results that were saved.
-saved = click.argument("files", metavar="FILE.json...", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
+saved = click.argument("files", metavar="FILE.json...", nargs=-1, required=True, type=AnyPath(exists=True, dir_okay=False))
