@@ -13,6 +13,11 @@ def clean(text: str) -> str:
     return "".join(letter if letter.isprintable() else " " if letter.isspace() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
+def capital(text: str) -> str:
+    """Text that begins with a capital letter."""
+    return f"{text[:1].upper()}{text[1:]}"
+
+
 def columns(text: str) -> int:
     """How many columns a terminal gives the text: two for wide letters, none for accents that stand on another."""
     return sum(0 if unicodedata.combining(letter) else 1 + (unicodedata.east_asian_width(letter) in "WF") for letter in text)

@@ -150,11 +150,15 @@ def best_of(probes: Probes) -> float:
     return soft_minimum([math.log10(run.lr) for run in probes.runs], [run.after for run in probes.runs], probes.before)
 
 
+LOWERED = "a higher LR failed in a short training"
+BREAK, CURVATURE = "held below the break", "capped by curvature"  # factors of a suggestion that a ceiling has cut
+
+
 def ceilings(curve: LRCurve, limit: StableLR | None, schedule: str | None) -> dict[str, float]:
     """What no suggestion may exceed, by reason: the break, and with full batches the curvature limit."""
-    found = {"held below the break": break_ceiling(curve)}
+    found = {BREAK: break_ceiling(curve)}
     if limit is not None and curve.samples and (curve.batch_size or 0) >= curve.samples:
-        found["capped by curvature"] = limit.curvature_lr * (CATAPULT if schedule == "onecycle" else 1.0)
+        found[CURVATURE] = limit.curvature_lr * (CATAPULT if schedule == "onecycle" else 1.0)
     return found
 
 

@@ -56,6 +56,14 @@ def evidence(found: Suggestion) -> Iterator[tuple[str, str]]:
         yield "cost", f"{found.gradients:.0f} gradients"
 
 
+def course(found: Suggestion) -> Iterator[tuple[str, float, float]]:
+    """Every factor with its value and the LR it leads to, from the middle of the basin on."""
+    lr = found.midpoint
+    for name, value in found.factors.items():
+        lr *= value
+        yield name, value, lr
+
+
 def factors_text(found: Suggestion) -> str:
     """What the middle of the basin was multiplied by."""
     return " ".join([f"middle {found.midpoint:.2g}", *(f"x{value:.2g} ({name})" for name, value in found.factors.items())])

@@ -7,18 +7,16 @@ import math
 import numpy as np
 
 from hessian.explain import limit_story
-from hessian.layout import formula, headline, paragraph, table, wrapped
+from hessian.layout import capital, formula, headline, paragraph, table, wrapped
 from lrfinder.combine import AMPLIFICATION, SPREAD, agreement, best_of, corrected_break
 from lrfinder.constants import CONSTANTS
 from lrfinder.curve import LRCurve
 from lrfinder.describe import plan
 from lrfinder.explain_doubts import doubts_story
-from lrfinder.explain_factors import factors_story, trainings_decide
+from lrfinder.explain_factors import NEAR, factors_story, trainings_decide
 from lrfinder.results import Probes, Suggestion
 from lrfinder.softmin import missed_shares, weights_of
-from lrfinder.warmup import SHARE, WarmUp
-
-NEAR = 1e-6  # relative difference up to which a formula and the number that was saved are the same
+from lrfinder.warmup import ONECYCLE_START, SHARE, WarmUp
 
 
 def explain_suggestion(found: Suggestion) -> str:
@@ -135,14 +133,14 @@ def curvature_story(found: Suggestion) -> list[str]:
         return paragraph(f"Not measured: {found.no_limit}" if found.no_limit else "Not measured.")
     agrees = agreement(found.curve, limit)
     lines = limit_story(limit)
-    lines += paragraph(f"{agrees[:1].upper()}{agrees[1:]}.") if agrees else []
+    lines += paragraph(f"{capital(agrees)}.") if agrees else []
     return [*lines, *(warmup_story(found.warmup, found.lr, limit.curvature_lr, found.total_steps) if found.warmup else [])]
 
 
 def warmup_story(advice: WarmUp, lr: float, limit_lr: float, steps: int) -> list[str]:
     """How the LR should rise at the start."""
     if advice.own:
-        usual = lr / 25
+        usual = lr * ONECYCLE_START
         return paragraph("1cycle has a warm-up of its own; it starts at the lower of a 25th of the peak and the limit:") + formula(
             f"min({usual:.2g}, {limit_lr:.2g}) = {advice.start_lr:.2g}"
         )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hessian.doubts import CurvatureDoubt
 from hessian.layout import bullets
-from lrfinder.combine import SPREAD
+from lrfinder.combine import LOWERED, SPREAD
 from lrfinder.constants import CONSTANTS
+from lrfinder.describe import all_doubts
 from lrfinder.doubts import Doubt
-from lrfinder.explain_factors import LOWERED, trainings_decide
+from lrfinder.explain_factors import trainings_decide
 from lrfinder.results import Suggestion
 
 NOTHING = "It changed no number."
@@ -17,9 +17,8 @@ NOTHING = "It changed no number."
 
 def doubts_story(found: Suggestion) -> list[str]:
     """Each sentence, and what the doubt lowered, replaced or left out."""
-    own = [f"{doubt.value} {effect(found, doubt)}" for doubt in found.doubts]
-    about = [doubt.value for doubt in found.limit.doubts if doubt is not CurvatureDoubt.NOT_CONVERGED] if found.limit else []
-    return bullets([*own, *about])
+    told = [f"{doubt.value} {effect(found, doubt)}" if isinstance(doubt, Doubt) else doubt.value for doubt in all_doubts(found)]
+    return bullets(told)
 
 
 def effect(found: Suggestion, doubt: Doubt) -> str:

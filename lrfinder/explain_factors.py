@@ -7,15 +7,14 @@ import re
 from collections.abc import Callable
 
 from hessian.layout import formula, paragraph, row
-from lrfinder.combine import CATAPULT, best_of, break_ceiling
+from lrfinder.combine import BREAK, CATAPULT, CURVATURE, LOWERED, best_of, break_ceiling
 from lrfinder.constants import CONSTANTS
+from lrfinder.describe import course
 from lrfinder.horizon import SCHEDULE_NAMES
 from lrfinder.results import Suggestion
 
 NEAR = 1e-6  # relative difference up to which a formula and the factor that was saved are the same
 NUMBERS = 19  # columns of "x0.43 = lr 0.069"
-LOWERED = "a higher LR failed in a short training"
-BREAK, CURVATURE = "held below the break", "capped by curvature"
 
 Told = tuple[float, str]  # what the formula gives, and the formula with its numbers
 Teller = Callable[[Suggestion, "re.Match[str]"], Told]
@@ -25,9 +24,7 @@ def factors_story(found: Suggestion) -> list[str]:
     """The middle of the basin, what it was multiplied by, and what it was held to."""
     lines = [*paragraph("The middle of the basin is multiplied by one factor after another:")]
     lines += row(f"lr {found.midpoint:.2g}", "the middle of the basin", NUMBERS)
-    lr = found.midpoint
-    for name, value in found.factors.items():
-        lr *= value
+    for name, value, lr in course(found):
         lines += row(f"x{value:.2g} = lr {lr:.2g}", because(found, name, value), NUMBERS)
     return [*lines, *product(found), *ceiling_story(found)]
 
@@ -136,12 +133,8 @@ def by_failure(found: Suggestion, match: re.Match[str]) -> Told:
 
 def before_factor(found: Suggestion, name: str) -> float:
     """The LR before a factor."""
-    lr = found.midpoint
-    for factor, value in found.factors.items():
-        if factor == name:
-            break
-        lr *= value
-    return lr
+    lrs = [found.midpoint, *(lr for _, _, lr in course(found))]
+    return lrs[list(found.factors).index(name)]
 
 
 TELLERS: dict[str, Teller] = {  # by the names that combine, horizon and find give their factors

@@ -20,7 +20,7 @@ from hessian.results import StableLR
 from hessian.snapshot import Place, Snapshot
 from hessian.stable import CurvatureSettings, measure_limit
 from lrfinder.budget import Budget, split_budget
-from lrfinder.combine import limit_doubts, suggest_lr
+from lrfinder.combine import LOWERED, limit_doubts, suggest_lr
 from lrfinder.cost import PRODUCT, Spent
 from lrfinder.describe import factors_text
 from lrfinder.doubts import Doubt
@@ -242,7 +242,7 @@ def confirmed(found: Suggestion, tried: Confirmation, ratio: float) -> Suggestio
         found,
         lr=found.lr * ratio,
         interval=(found.interval[0] * ratio, found.interval[1] * ratio),
-        factors={**found.factors, "a higher LR failed in a short training": ratio},
+        factors={**found.factors, LOWERED: ratio},
         confirmation=tried,
         doubts=(*doubts, *limit_doubts(found.lr * ratio, found.curve, found.limit, found.no_limit), Doubt.LOWERED),
     )

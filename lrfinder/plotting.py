@@ -108,21 +108,31 @@ def prepare(ax: Axes, results: Sequence[Result], parts: Sequence[Result]) -> Non
     curves = [part for part in parts if isinstance(part, LRCurve)]
     old = (ax.get_xlim(), ax.get_ylim()) if ax.has_data() else ((), ())
     if not ax.has_data():
-        ax.set_xscale("linear" if is_linear(parts, curves) else "log")
-        ax.set_xlabel("learning rate")
-        ax.spines[["top", "right"]].set_visible(False)
+        make_lr_axis(ax, parts, curves)
         write_titles(ax, results)
     room = 1.05 if ax.get_xscale() == "linear" else 1.6 if curves else 5.0
     edges = [*old[0], *(in_sight(lr) for part in parts for lr in extent(part, room))]
-    if edges and min(edges) < max(edges):
-        ax.set_xlim(min(edges), max(edges))
-    elif edges and edges[0] > 0:  # all of it is out of sight
-        ax.set_xlim(edges[0] / room, edges[0] * room)
+    set_lr_range(ax, edges, room)
     if curves:
         reached = [run.after for part in parts if isinstance(part, Probes) for run in part.runs if run.after < part.before]
         set_loss_range(ax, [*loss_range(curves), *reached, *(old[1] if ax.yaxis.get_visible() else ())])
     elif not ax.has_data():
         ax.yaxis.set_visible(False)  # a limit alone has no losses
+
+
+def make_lr_axis(ax: Axes, parts: Sequence[Result], curves: Sequence[LRCurve]) -> None:
+    """The axis of learning rates, on empty axes."""
+    ax.set_xscale("linear" if is_linear(parts, curves) else "log")
+    ax.set_xlabel("learning rate")
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def set_lr_range(ax: Axes, edges: Sequence[float], room: float) -> None:
+    """Show from the lowest to the highest of these; where they are one, as of what lies wholly out of sight, with room around it."""
+    if edges and min(edges) < max(edges):
+        ax.set_xlim(min(edges), max(edges))
+    elif edges and edges[0] > 0:
+        ax.set_xlim(edges[0] / room, edges[0] * room)
 
 
 def is_linear(parts: Sequence[Result], curves: Sequence[LRCurve]) -> bool:

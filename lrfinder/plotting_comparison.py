@@ -15,7 +15,7 @@ from hessian.plotting import SHOWN, draw_legend, drawable, in_sight, new_axes, s
 from hessian.results import Result, StableLR, save_figure
 from lrfinder.comparison import Compared, Comparison
 from lrfinder.curve import LRCurve
-from lrfinder.plotting import curve_of, extent, is_linear, loss_range, parts_of, set_loss_range
+from lrfinder.plotting import curve_of, extent, loss_range, make_lr_axis, parts_of, set_loss_range, set_lr_range
 from lrfinder.results import Probes, Suggestion
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#0
 STYLES = ("-", "--", "-.", ":")  # seven colours and four styles: 28 runs before a pair is repeated
 FEW = 3  # runs up to which the losses of single batches are shown too
 LETTERS = 40  # of a name in the legend
+ROOM = 1.6  # factor left free at both ends of the LR axis
 
 
 def plot_comparison(compared: Comparison, path: str | os.PathLike[str] | None, ax: Axes | None) -> Figure:
@@ -46,12 +47,8 @@ def prepare(ax: Axes, results: list[Compared]) -> None:
     """Scales and ranges that hold all of them."""
     parts = [part for result in results for part in parts_of(result) if not isinstance(part, Probes)]
     curves = [part for part in parts if isinstance(part, LRCurve)]
-    ax.set_xscale("linear" if is_linear(parts, curves) else "log")
-    ax.set_xlabel("learning rate")
-    ax.spines[["top", "right"]].set_visible(False)
-    edges = [in_sight(lr) for part in parts for lr in extent(part, 1.6)]
-    if edges and min(edges) < max(edges):
-        ax.set_xlim(min(edges), max(edges))
+    make_lr_axis(ax, parts, curves)
+    set_lr_range(ax, [in_sight(lr) for part in parts for lr in extent(part, ROOM)], ROOM)
     if curves:
         set_loss_range(ax, loss_range(curves))
     else:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from hessian.layout import capital
 from hessian.reports.parts import Code, Picture, Report, Section, Table, Words, doubts_section, settings_section, shares_section
-from lrfinder.describe import all_doubts, evidence, schedule_text
+from lrfinder.describe import all_doubts, course, evidence, schedule_text
 from lrfinder.meaning import meaning_of
 from lrfinder.results import Suggestion
 from lrfinder.warmup import ONECYCLE_START
@@ -87,11 +88,11 @@ def rules_row(found: Suggestion) -> Iterator[tuple[str, str]]:
 
 def factors_table(found: Suggestion) -> Table:
     """The middle of the basin, and every factor with what it leads to."""
-    rows, lr = [("Middle of the basin of the sweep", "", f"{found.midpoint:.2g}")], found.midpoint
-    for name, value in found.factors.items():
-        lr *= value
-        rows.append((f"{name[:1].upper()}{name[1:]}", f"x{value:.2g}", f"{lr:.2g}"))
-    rows.append(("Suggested learning rate", "", f"{found.lr:.2g}"))
+    rows = [
+        ("Middle of the basin of the sweep", "", f"{found.midpoint:.2g}"),
+        *((capital(name), f"x{value:.2g}", f"{lr:.2g}") for name, value, lr in course(found)),
+        ("Suggested learning rate", "", f"{found.lr:.2g}"),
+    ]
     return Table("How the number came about", ("Step", "Factor", "Learning rate"), tuple(rows), numbers=(1, 2), sum=True)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from hessian.layout import capital
 from hessian.reports.parts import Block, Picture, Report, Section, Table, Words, settings_section
 from lrfinder.curve import LRCurve
 from lrfinder.describe_curve import groups_text, metric_text
@@ -47,14 +48,9 @@ def findings(curve: LRCurve) -> Iterator[Block]:
     yield Table("Published rules", ("Rule", "Learning rate"), rows, numbers=(1,)) if rows else Words("No rule finds a learning rate on it.")
     yield Words("Each of these rules is far off on some trainings; `find_lr` decides with more than a sweep.")
     if len(curve.metric):
-        yield Words(f"{sentence(metric_text(curve))}.")
+        yield Words(f"{capital(metric_text(curve))}.")
     if curve.groups:
         yield Words(f"Groups alone: {groups_text(curve)}.")
-
-
-def sentence(text: str) -> str:
-    """Text that begins with a capital letter."""
-    return f"{text[:1].upper()}{text[1:]}"
 
 
 def settings(curve: LRCurve) -> Iterator[tuple[str, str]]:

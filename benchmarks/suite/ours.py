@@ -24,7 +24,8 @@ BUDGETS = ("quick", "standard", "thorough")
 USUAL_LR = 1e-3  # what the optimizer holds when we are asked
 FORWARD = 1 / 3  # of a gradient
 ASKED_AS = {"warm_linear": "linear"}  # schedules that find_lr knows under another name
-LEFT_OUT = {"cli", "describe", "plotting", "progress", "report"}  # modules that decide nothing
+# So begin the names of modules that decide nothing.
+LEFT_OUT = ("cli", "comparison", "demo", "describe", "explain", "layout", "phases", "plotting", "progress", "report", "writ")
 
 
 def suggest(task: Task, setup: Setup, loss_fn: LossFn, schedule: str, budget: str, seed: int) -> Any:
@@ -105,7 +106,7 @@ def deciding_modules() -> Iterator[tuple[str, Path]]:
     for package in ("hessian", "lrfinder"):
         folder = Path(str(sys.modules[package].__file__)).parent
         for path in sorted(folder.rglob("*.py")):
-            if path.stem not in LEFT_OUT and "demo" not in path.parts:
+            if not any(part.startswith(LEFT_OUT) for part in path.relative_to(folder).parts):
                 yield str(path.relative_to(folder)), path
 
 

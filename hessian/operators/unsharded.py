@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
 from typing import Any
@@ -43,9 +44,9 @@ class UnshardedOperator(LossOperator):
         self._whole: list[Any] = []
         self.graphs = BatchGraphs(self.problem, batches, self._graph, keep=False)
 
+    @abstractmethod
     def _graph(self, batch: Any) -> Graph:
         """What is differentiated, with the whole parameters in place."""
-        raise NotImplementedError
 
     def through(self, use: Callable[[Any], Value]) -> list[tuple[Value, float]]:
         """``use(graph)`` and its share for every batch, with the whole parameters in place."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hessian.describe import accuracy
+from hessian.layout import capital
 from hessian.reports.parts import Picture, Report, Section, Table, doubts_section, settings_section, shares_section
 from hessian.results import StableLR
 
@@ -21,7 +22,7 @@ def limit_report(limit: StableLR) -> Report:
     return Report(
         label="Largest stable learning rate",
         number=f"{limit.lr:.2g}",
-        lead=(BEYOND.get(limit.along, ""), f"{limit.advice[0].upper()}{limit.advice[1:]}."),
+        lead=(BEYOND.get(limit.along, ""), f"{capital(limit.advice)}."),
         picture=Picture(
             "The limit on the axis of learning rates",
             f"A dashed line at the curvature limit {limit.curvature_lr:.2g}; everything above it is hatched.",

@@ -183,3 +183,9 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
 def test_a_comparison_cannot_hold_one_of_itself():
     with pytest.raises(ValueError, match="a comparison has no place in a comparison"):
         Comparison(names=("a",), results=(compare(found()),))
+
+
+def test_runs_that_lie_wholly_out_of_sight_are_drawn_all_the_same(tmp_path):
+    far = make_curve(VALLEY[KEEP], LR_GRID[KEEP] * 1e290)
+    compare(far, far, names=["a", "b"]).plot(tmp_path / "far.png")
+    assert (tmp_path / "far.png").exists()
