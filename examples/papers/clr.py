@@ -8,8 +8,8 @@ from typing import Any
 
 from common.figures import band, end, panels
 from common.jobs import COMPARED, TUNING, jobs
-from common.report import Claim, Reproduction
-from common.statistics import at_least_as_good, larger, paired, points, spread
+from common.report import Claim, Reproduction, of_pairs
+from common.statistics import at_least_as_good, larger, paired, spread
 from common.training import Training, constant
 from matplotlib.figure import Figure
 from torch.optim import Optimizer
@@ -92,25 +92,23 @@ def task_claims(where: str, found: dict[str, Any]) -> list[Claim]:
     for name, share, control in (("half", "half", f", {spread(half)} % in {lengths['half']:,}"), ("paper", "25/70", "")):
         pairs = paired(finals[name], finals["fixed"])
         rows.append(
-            Claim(
+            of_pairs(
+                pairs,
+                at_least_as_good,
                 claim=f"triangular2 reaches the accuracy of the fixed learning rate in {share} of the iterations ({where})",
                 paper="the same accuracy in 25,000 iterations instead of 70,000 (CIFAR-10)",
-                figure=points(pairs),
                 ours=f"up to {found['found']['lr']:.3g}: {spread(finals[name])} % in {lengths[name]:,} iterations; {fixed}{control}. "
                 f"Pairs: {pairs}",
-                held=at_least_as_good(pairs),
-                seeds=len(pairs.differences),
             )
         )
     pairs = paired(finals["half"], finals["decay"])
     rows.append(
-        Claim(
+        of_pairs(
+            pairs,
+            larger,
             claim=f"It is the cycles: falling once from their top to their bottom does worse ({where})",
             paper="worse than with cycles after the same 25,000 iterations",
-            figure=points(pairs),
             ours=f"cycles {spread(finals['half'])} %, one fall {spread(finals['decay'])} %. Pairs: {pairs}",
-            held=larger(pairs),
-            seeds=len(pairs.differences),
         )
     )
     return rows

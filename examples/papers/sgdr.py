@@ -10,8 +10,8 @@ import numpy as np
 from common.data import DATA
 from common.figures import band, panels
 from common.jobs import COMPARED, TUNING, jobs
-from common.report import Claim, Reproduction
-from common.statistics import Pairs, at_least_as_good, paired, points, spread
+from common.report import Claim, Reproduction, of_pairs
+from common.statistics import Pairs, at_least_as_good, paired, spread
 from common.training import Training, piecewise
 from matplotlib.figure import Figure
 
@@ -98,14 +98,13 @@ def fewer_epochs(where: str, found: dict[str, Any], schedule: str, epochs: int, 
     """The restarts after so many epochs beside the step schedule's end."""
     restarts, step, control = after(found, schedule, epochs), found["curves"]["step"]["accuracy"][-1], after(found, "step", epochs)
     pairs = paired(restarts, step)
-    return Claim(
+    return of_pairs(
+        pairs,
+        at_least_as_good,
         claim=f"{schedule}, T_mult=2 reaches the accuracy of the step schedule in {share} of its epochs ({where})",
         paper="comparable or better accuracy in half to a quarter of the epochs (CIFAR-10 and CIFAR-100, wide residual nets)",
-        figure=points(pairs),
         ours=f"{spread(restarts)} % after {epochs} epochs; step schedule: {spread(step)} % after {EPOCHS}, {spread(control)} % after "
         f"{epochs}; both from {found['step']['lr']:.3g}. Pairs: {pairs}",
-        held=at_least_as_good(pairs),
-        seeds=len(pairs.differences),
     )
 
 
@@ -128,14 +127,13 @@ def suggested(where: str, found: dict[str, Any]) -> Claim:
     epochs = max(ENDS["T_0=1"])
     ours, tuned = after(found, SUGGESTED, epochs), after(found, "T_0=1", epochs)
     pairs = paired(ours, tuned)
-    return Claim(
+    return of_pairs(
+        pairs,
+        at_least_as_good,
         claim=f"The suggestion of `find_lr` serves restarts as well as the step schedule's best learning rate ({where})",
         paper="not in the paper; lrfinder's own",
-        figure=points(pairs),
         ours=f"T_0=1, T_mult=2 from {found['found']['lr']:.3g}: {spread(ours)} % after {epochs} epochs; from {found['step']['lr']:.3g}: "
         f"{spread(tuned)} %. Pairs: {pairs}",
-        held=at_least_as_good(pairs),
-        seeds=len(pairs.differences),
     )
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from common.figures import end, panels
 from common.jobs import COMPARED, TUNING, Jobs, jobs
-from common.report import Claim, Reproduction
+from common.report import Claim, Reproduction, of_pairs
 from common.secant import draw_course, draw_echo, echo_claim, estimates
-from common.statistics import Pairs, at_least_as_good, larger, paired, points, spread
+from common.statistics import Pairs, at_least_as_good, larger, paired, spread
 from common.training import Training, piecewise
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -97,15 +97,14 @@ def claims(data: dict[str, Any]) -> list[Claim]:
 def share_claim(share: float, found: dict[str, Any]) -> Claim:
     final, steps = found["final"], found["steps"]
     pairs = margin(found)
-    return Claim(
+    return of_pairs(
+        pairs,
+        at_least_as_good,
         claim=f"1cycle is as good or better in a quarter of the iterations, with {share:.0%} of the labels",
         paper="better in an eighth of the iterations (CIFAR-10, ResNet-56)",
-        figure=points(pairs),
         ours=f"1cycle to {found['1cycle']['lr']:.2g}: {spread(final['1cycle'])} % in {steps // 4:,} iterations; piecewise from "
         f"{found['piecewise']['lr']:.2g}: {spread(final['piecewise'])} % in {steps:,}, {spread(final['piecewise, 1/4'])} % in "
         f"{steps // 4:,}. Pairs: {pairs}",
-        held=at_least_as_good(pairs),
-        seeds=len(pairs.differences),
     )
 
 
@@ -114,14 +113,13 @@ def suggested(share: float, found: dict[str, Any]) -> Claim:
     final = found["final"]
     pairs = paired(final["find_lr"], final["1cycle"])
     lowest, highest = min(found["found"]["each"]), max(found["found"]["each"])
-    return Claim(
+    return of_pairs(
+        pairs,
+        at_least_as_good,
         claim=f"The suggestion of `find_lr` serves 1cycle as well as the best peak, with {share:.0%} of the labels",
         paper="not in the paper; lrfinder's own",
-        figure=points(pairs),
         ours=f"1cycle to {found['found']['lr']:.2g} (three seeds: {lowest:.2g} to {highest:.2g}): {spread(final['find_lr'])} %; to "
         f"{found['1cycle']['lr']:.2g}: {spread(final['1cycle'])} %. Pairs: {pairs}",
-        held=at_least_as_good(pairs),
-        seeds=len(pairs.differences),
     )
 
 
@@ -134,13 +132,12 @@ def margin_claim(shares: dict[str, Any]) -> Claim:
     margins = {share: margin(found).differences for share, found in shares.items()}
     pairs = paired(margins[min(shares, key=float)], margins["1.0"])
     each = ", ".join(f"{spread(values, signed=True)} with {float(share):.0%}" for share, values in margins.items())
-    return Claim(
+    return of_pairs(
+        pairs,
+        larger,
         claim="The margin grows as labels get fewer",
         paper="larger with 10,000 to 40,000 samples than with 50,000",
-        figure=points(pairs),
         ours=f"{each} of the labels. Fewest against all: {pairs}",
-        held=larger(pairs),
-        seeds=len(pairs.differences),
     )
 
 
@@ -150,14 +147,13 @@ def less_claim(name: str, data: dict[str, Any]) -> Claim:
     gains = {schedule: paired(more[schedule], base[schedule]).differences for schedule in more}
     pairs = paired(gains["piecewise"], gains["1cycle"])
     ((setting, value),) = data["more"][name]["settings"].items()
-    return Claim(
+    return of_pairs(
+        pairs,
+        larger,
         claim=f"1cycle wants less other regularization: {name}",
         paper="all other regularization has to be reduced",
-        figure=points(pairs),
         ours=f"`{setting}={value:g}` gives {spread(gains['1cycle'], signed=True)} with 1cycle and "
         f"{spread(gains['piecewise'], signed=True)} with the piecewise schedule. Pairs: {pairs}",
-        held=larger(pairs),
-        seeds=len(pairs.differences),
     )
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from oracles import Quadratic, assert_untouched, dense_hessian, fingerprint, loss_itself, symmetric
 from subjects import OPTIMIZERS, make_subject
+from test_writers import Run
 from torch import nn
 from trainings import forever
 
@@ -349,20 +350,6 @@ class TensorBoard:
 
     def add_scalar(self, tag: str, value: float, global_step: int) -> None:
         self.scalars.append((tag, value, global_step))
-
-
-class Run:
-    """As a run of W&B."""
-
-    def __init__(self) -> None:
-        self.axes: dict[str, str | None] = {}
-        self.logged: list[dict[str, float]] = []
-
-    def define_metric(self, name: str, step_metric: str | None = None) -> None:
-        self.axes[name] = step_metric
-
-    def log(self, values: dict[str, float]) -> None:
-        self.logged.append(values)
 
 
 def test_tensorboard_and_wandb_get_every_later_reading_over_its_own_step():

@@ -14,21 +14,12 @@ from oracles import assert_untouched, fingerprint
 from pytorch_optimizer import SAM
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
-from trainings import ADAM, ADAMW, SGD, Training, make
+from trainings import ADAM, ADAMW, SGD, Training, make, step_of
 
 from hessian.errors import BadArgument, BadType, NoSuggestionError
 from lrfinder import LRCurve, LRSweep, range_test
 
 RANGE: Any = {"start_lr": 1e-5, "end_lr": 1.0, "num_iter": 40, "progress": False}
-
-
-def step_of(training: Training, batch: Any) -> torch.Tensor:
-    """The ordinary step."""
-    training.optimizer.zero_grad()
-    loss = training.loss(batch)
-    loss.backward()
-    training.optimizer.step()
-    return loss
 
 
 def pictures(models: list[nn.Module], optimizers: list[Any], loaders: list[Any]) -> dict[str, str]:

@@ -36,6 +36,15 @@ class Training:
         return self.criterion(self.model(batch[0]), batch[1])
 
 
+def step_of(training: Training, batch: Any) -> Tensor:
+    """The ordinary step."""
+    training.optimizer.zero_grad()
+    loss = training.loss(batch)
+    loss.backward()
+    training.optimizer.step()
+    return loss
+
+
 def points(count: int = 96, seed: int = 0) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     classes = torch.randint(3, (count,), generator=generator)

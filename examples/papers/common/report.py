@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from common.statistics import Held
+from common.statistics import Held, Pairs, points
 
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "mnist1d")
 FOLDER = Path(__file__).parents[3] / "docs" / "papers"
@@ -32,6 +32,11 @@ class Claim(TypedDict):
     ours: str
     held: Held
     seeds: int
+
+
+def of_pairs(pairs: Pairs, verdict: Callable[[Pairs], Held], *, claim: str, paper: str, ours: str) -> Claim:
+    """A claim about two trainings, which their differences seed by seed decide."""
+    return Claim(claim=claim, paper=paper, figure=points(pairs), ours=ours, held=verdict(pairs), seeds=len(pairs.differences))
 
 
 @dataclass(frozen=True, kw_only=True)
