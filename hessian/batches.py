@@ -54,31 +54,20 @@ class Batches:
     def endless(self) -> Iterator[Any]:
         """The same of this rank's data alone."""
         while True:
-            empty = True
+            batch = NO_MORE
             for batch in self.windows():
-                empty = False
                 yield move(batch, self.device)
-            if empty:
+            if batch is NO_MORE:
                 return
 
     def windows(self) -> Iterator[Any]:
         """What the optimizer makes one step of, over one pass; the last window may hold fewer micro-batches."""
         source = self.one_pass()
-        for first in source:
-            made = self.accumulate == 1 or isinstance(first, Window)  # a loader that makes its own knows more about them
-            yield first if made else Window((first, *islice(source, self.accumulate - 1)), self.accumulate)
+        return source if self.accumulate == 1 else windowed(source, self.accumulate)
 
     def one_pass(self) -> Iterator[Any]:
         """The batches of one pass, as the data give them; a function's without end."""
-        if hasattr(self.data, "__iter__"):
-            yield from self.data
-            return
-        while True:
-            try:
-                batch = self.data()
-            except StopIteration:
-                return
-            yield batch
+        return iter(self.data) if hasattr(self.data, "__iter__") else given_by(self.data)
 
     def take(self, count: int) -> list[Any]:
         """The first ``count`` batches, fewer if one pass is shorter: no batch twice.
@@ -105,6 +94,22 @@ class Batches:
             counts = [batch_size(batch) for batch in data]
             return None if None in counts else sum(count for count in counts if count)
         return None
+
+
+def given_by(function: Callable[[], Any]) -> Iterator[Any]:
+    """What it gives, until it raises StopIteration."""
+    while True:
+        try:
+            batch = function()
+        except StopIteration:
+            return
+        yield batch
+
+
+def windowed(source: Iterator[Any], count: int) -> Iterator[Any]:
+    """Windows of so many micro-batches; a loader that makes its own knows more about them."""
+    for first in source:
+        yield first if isinstance(first, Window) else Window((first, *islice(source, count - 1)), count)
 
 
 class Window(tuple[Any, ...]):

@@ -48,18 +48,23 @@ class Together:
 def write_lr(optimizer: Any, lr: float, ratios: Sequence[float]) -> None:
     """Give the largest group ``lr`` and every other its share; numbers stay numbers, and tensors the same tensors."""
     for group, ratio in zip(optimizer.param_groups, ratios, strict=True):
-        if hasattr(group["lr"], "fill_"):  # a tensor LR is captured by reference in graphs: fill it, never replace it
-            group["lr"].fill_(lr * ratio)
-        else:
+        if type(group["lr"]) is float or not hasattr(group["lr"], "fill_"):
             group["lr"] = lr * ratio
+        else:  # a tensor LR is captured by reference in graphs: fill it, never replace it
+            group["lr"].fill_(lr * ratio)
 
 
 def set_lr(optimizer: Any, lr: float, ratios: Sequence[float]) -> None:
     """``write_lr`` for an LR that varies from step to step, inside ``preserved``."""
+    let_vary(optimizer)
+    write_lr(optimizer, lr, ratios)
+
+
+def let_vary(optimizer: Any) -> None:
+    """Before its LR varies from step to step, inside ``preserved``: no step of it may be compiled anew for each."""
     for owner in optimizer.optimizers if isinstance(optimizer, Together) else [optimizer]:
         if hasattr(owner, "step"):
             run_uncompiled(owner)
-    write_lr(optimizer, lr, ratios)
 
 
 def run_uncompiled(optimizer: Any) -> None:

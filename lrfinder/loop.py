@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from functools import partial
-from itertools import repeat
+from itertools import chain, islice, repeat
 from types import TracebackType
 from typing import Any
 
@@ -129,7 +129,10 @@ class LRSweep(AbstractContextManager["LRSweep"]):
         loop = self._steps.over(repeat(None) if batches is None else batches, self._progress)
         self._stack.callback(loop.close)  # type: ignore[attr-defined]
         self._door.deliver()
-        return loop if batches is None else map(self._measured, loop)
+        if batches is None:
+            return loop
+        # Alone only the first batch is asked how large it is, and the others come without a step more.
+        return chain(map(self._measured, islice(loop, 1)), loop) if self._team.alone else map(self._measured, loop)
 
     def _begin(self, data: list[Any]) -> None:
         """Preserve the data too, and make all that follows a function of the seed."""
@@ -163,16 +166,20 @@ class LRSweep(AbstractContextManager["LRSweep"]):
             RuntimeError: If it is called outside the loop, or twice for a batch.
             BadArgument, BadType: If the loss is not one number.
         """
-        self._check_inside("report(loss)")
         steps, readout = self._steps, self._steps.readout
-        if not steps.waiting:
-            when = f"again after the loss of step {steps.made} was reported" if steps.made else "before the first batch"
-            raise RuntimeError(f"report(loss) was called {when}; call it once for every batch, inside the loop over sweep(...).")
+        if self._state != "begun" or not steps.waiting:
+            raise self._unexpected()
         known = readout.single(checked_number(loss, "report got"), self._weight, made=not skipped)
         if readout.made:
             steps.report(known)
         else:
             self._skip(known)
+
+    def _unexpected(self) -> RuntimeError:
+        self._check_inside("report(loss)")
+        made = self._steps.made
+        when = f"again after the loss of step {made} was reported" if made else "before the first batch"
+        return RuntimeError(f"report(loss) was called {when}; call it once for every batch, inside the loop over sweep(...).")
 
     def _skip(self, known: list[float]) -> None:
         """A step that was not made on every rank counts only if its loss is not finite, which cannot wait."""

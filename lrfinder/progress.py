@@ -85,6 +85,9 @@ class Progress:
 
     def over(self, items: Iterable[T], total: int, label: str, cost: float = 1.0) -> Generator[T, None, None]:
         """The items, counted; each costs so many gradients."""
+        if self.disable:
+            yield from items
+            return
         if self._bar is None:
             with self._opened(total, label):
                 yield from self._counted(items, 1.0)
@@ -95,6 +98,9 @@ class Progress:
         yield from self._counted(items, cost)
 
     def _counted(self, items: Iterable[T], cost: float) -> Iterator[T]:
+        if self._bar is None:  # nobody watches: let each step cost nothing
+            yield from items
+            return
         for item in items:
             yield item
             self.advance(cost)

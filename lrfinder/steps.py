@@ -13,7 +13,7 @@ import numpy as np
 from hessian.batches import NO_MORE, Ahead
 from hessian.checks import whole_number
 from hessian.errors import BadArgument
-from hessian.groups import Together, lr_ratios, set_lr
+from hessian.groups import Together, let_vary, lr_ratios, write_lr
 from hessian.readout import Readout
 from hessian.results import Floats
 from hessian.step import RETRIES
@@ -121,6 +121,7 @@ class Steps:
         """
         grid, source = self.settings.ramp.lrs.tolist(), iter(batches)
         self.readout.ahead = source if isinstance(source, Ahead) else None
+        let_vary(self._groups)
         with closing(progress.over(grid, len(grid), self.settings.label)) as lrs:  # left to the collector, its end would swallow a Ctrl-C
             for index, lr in enumerate(lrs):
                 self.readout.more = index + 1 < len(grid)
@@ -129,19 +130,19 @@ class Steps:
                     if batch is NO_MORE:
                         self._end("data_ended")
                         return
-                    set_lr(self._groups, lr, self._ratios)
+                    write_lr(self._groups, lr, self._ratios)
                     self.waiting = True
                     yield batch
-                    self._check_reported()
+                    if self.waiting:
+                        raise self._unreported()
                 if self.losses:  # what is known may lag
                     progress.tell(grid[len(self.losses) - 1], self.losses[-1])
                 if self.status != "interrupted":
                     return
 
-    def _check_reported(self) -> None:
-        if self.waiting:
-            step = self.made + 1
-            raise RuntimeError(f"the loss of step {step} was not reported; call report(loss) once for every batch, before the next one.")
+    def _unreported(self) -> RuntimeError:
+        step = self.made + 1
+        return RuntimeError(f"the loss of step {step} was not reported; call report(loss) once for every batch, before the next one.")
 
     def report(self, known: Iterable[float], metric: float | None = None) -> None:
         """The step was made. Record the losses that are known by now, and the metric if there is one, and decide."""

@@ -47,6 +47,7 @@ class StopRule:
         current = median(self._recent)
         if current < self._best:
             self._best = current
+            return None  # the best so far is below any threshold
         return "diverged" if len(first) == FIRST and current > self.threshold() else None
 
     def threshold(self) -> float:
