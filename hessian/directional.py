@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hessian.batches import batch_shares, batch_size
 from hessian.errors import CurvatureError
 from hessian.groups import lr_ratios, set_lr
 from hessian.moved import moved
+from hessian.nested import batch_shares, batch_size
 from hessian.operators.base import CurvatureOperator
 from hessian.problem import Problem
 from hessian.results import CriticalLR

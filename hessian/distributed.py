@@ -24,11 +24,9 @@ from hessian.errors import BadArgument, PeerError
 from hessian.sharded import mesh_groups, ranks_of, ranks_of_mesh
 from hessian.spaces import space_of
 from hessian.vectors import Space
-from hessian.wire import Wire, patient
+from hessian.wire import LONGEST, Wire, is_communication, patient, sentence
 
-LONGEST = 240  # bytes of the sentence that says what went wrong
 GOING, DONE, FAILED = 0.0, 1.0, 2.0
-BACKENDS = ("gloo", "NCCL", "Application timeout caused pair closure")  # what their errors say; the last is gloo's, which does not say so
 COLUMNS = 6  # what the table is for, the state of the rank, four numbers
 PURPOSES = ("a loss", "a batch", "a count", "a product", "the end")
 
@@ -291,21 +289,6 @@ def mean_of(pairs: Sequence[tuple[float, float]]) -> float:
 def finite(rows: list[list[float]]) -> bool:
     """Whether every number is."""
     return all(math.isfinite(number) for row in rows for number in row)
-
-
-def sentence(error: BaseException | None) -> str:
-    """What another rank is told."""
-    if error is None:
-        return ""
-    if isinstance(error, (KeyboardInterrupt, SystemExit)):
-        return "was interrupted"
-    return f"raised {type(error).__name__}: {error}".splitlines()[0].rstrip(".")
-
-
-def is_communication(error: BaseException) -> bool:
-    """Whether an error only says that another process did not answer."""
-    told = any(word in str(error) for word in BACKENDS)
-    return isinstance(error, torch.distributed.DistError) or (isinstance(error, RuntimeError) and told)
 
 
 def home_of(*groups: Sequence[Any]) -> torch.device:

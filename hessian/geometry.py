@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from hessian.limits import StabilityLimit
 from hessian.operators.base import CurvatureOperator
 from hessian.operators.preconditioned import PreconditionedOperator
 from hessian.preconditioner import inverse
 from hessian.problem import Problem
+from hessian.registry import StabilityLimit
 from hessian.sharded import local
 from hessian.vectors import flatten, real
 

@@ -13,22 +13,26 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from hessian.checks import positive_int
+from hessian.curvature_settings import Along, CurvatureSettings, Method
 from hessian.describe import describe_optimizer
 from hessian.directional import descent_limit, update_direction
 from hessian.doubts import CurvatureDoubt
 from hessian.errors import BadArgument, CurvatureError
 from hessian.geometry import OptimizerGeometry
 from hessian.groups import base_lrs, lr_ratios
-from hessian.limits import find_limit, limits_of, no_limit_cause, optimizer_age
+from hessian.limits import limits_of, optimizer_age
 from hessian.losses import LossFn
 from hessian.operators.base import CurvatureOperator
+from hessian.operators.choice import make_operator
 from hessian.operators.graphs import NoSecondDerivativeError
+from hessian.pre_roll import PRE_ROLL
 from hessian.problem import Problem, trained_parameters
 from hessian.readings import SharpnessReading, SharpnessRecord
+from hessian.registry import find_limit, no_limit_cause
 from hessian.results import EigenResult
 from hessian.snapshot import Place, check_choices
 from hessian.solvers.lanczos import lanczos
-from hessian.stable import PRE_ROLL, Along, CurvatureSettings, Method, doubts_of, make_operator
+from hessian.stable import doubts_of
 from hessian.vectors import dot, norm
 from hessian.writers import Log
 

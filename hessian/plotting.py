@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 
 from hessian.ranges import LARGEST_LOSS
 from hessian.readings import SharpnessRecord
-from hessian.results import Floats, SpectralDensity, StableLR, save_figure
+from hessian.result_base import Floats, save_figure
+from hessian.results import SpectralDensity, StableLR
 
 LIMIT_COLOUR = "#D55E00"  # vermillion of the Okabe-Ito set, told apart from its neighbours by colour-blind eyes
 

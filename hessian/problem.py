@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
-from hessian.batches import Batches, Window, tensors_in
+from hessian.batches import Batches
 from hessian.distributed import bare, bucket_gradients, team_of
 from hessian.errors import BadArgument, BadType
 from hessian.groups import Together, lr_ratios
 from hessian.losses import LossFn, check_loss, choose_loss
+from hessian.nested import Window, tensors_in
 from hessian.recipe import Autocast, Recipe, StepFn
 from hessian.sharded import whole
 from hessian.snapshot import Guard, Place, Snapshot, check_choices, seed_everything, with_gradients

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from hessian.doubts import CurvatureDoubt
 from hessian.layout import wrapped
 from hessian.ranges import Count, Range
-from hessian.results import Result
+from hessian.result_base import Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -3,51 +3,38 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from itertools import islice
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from hessian.batches import batch_size
-from hessian.checks import one_of, positive_float, positive_int, whole_number
+from hessian.curvature_settings import Along, CurvatureSettings, Method
 from hessian.describe import describe_optimizer
 from hessian.directional import descent_limit, update_direction
 from hessian.doubts import CurvatureDoubt
-from hessian.errors import BadArgument, CurvatureError
+from hessian.errors import CurvatureError
 from hessian.geometry import OptimizerGeometry
-from hessian.groups import lr_ratios, set_lr
-from hessian.limits import limits_of, optimizer_age
 from hessian.losses import LossFn
+from hessian.nested import batch_size
 from hessian.noise import curvature_variance, noise_limit
+from hessian.operators.choice import make_operator, shares_of
 from hessian.operators.finite_difference import FiniteDifferenceOperator
 from hessian.operators.graphs import GRAPH_MEMORY, NoSecondDerivativeError
 from hessian.operators.hessian import HessianOperator
-from hessian.operators.unsharded import UnshardedHessianOperator
+from hessian.pre_roll import prepare_geometry
 from hessian.precision import autocast_devices
 from hessian.problem import Problem
 from hessian.recipe import Autocast
 from hessian.results import EigenResult, StableLR
-from hessian.sharded import fsdp_modules, local
-from hessian.sharpest import shares, sharpness_by_parameter
 from hessian.snapshot import Place
-from hessian.snapshot.memory import free_bytes
-from hessian.solvers.krylov import KEPT, Kept
+from hessian.solvers.krylov import Kept
 from hessian.solvers.lanczos import lanczos
-from hessian.solvers.stopping import Stop
-from hessian.spaces import ShardedSpace
-from hessian.step import train_step
-from hessian.watched import Told, watched, watched_steps
+from hessian.watched import watched
 
-PRE_ROLL = 16  # squared gradients averaged before Adam's P is read; fewer leave chance zeros in it that look like sharp directions
 FIRST_STEP_HVPS = 12  # the step-0 preconditioner is wildly uneven, so its sharpness is only asked for roughly
-WHOLE = 5  # times the size of the parameters: themselves, their gradient, a vector, a product and what it is summed in
 INACCURATE = 0.1  # relative error of a finite difference beyond which it is doubted
-
-Method = Literal["auto", "autograd", "finite_difference"]
-Along = Literal["hessian", "update"]
 
 
 def stable_lr(
@@ -134,35 +121,6 @@ def stable_lr(
         return measure_limit(problem, settings)
 
 
-@dataclass(frozen=True)
-class CurvatureSettings:
-    """How to measure: see ``stable_lr``; checked when made. ``told`` hears of every step and product."""
-
-    num_batches: int = 4
-    tol: float = 0.01
-    seed: int = 0
-    max_hvps: int = 60
-    method: Method = "auto"
-    along: Along = "hessian"
-    graph_memory: int = GRAPH_MEMORY
-    memory: Kept = "full"
-    first_step: bool = True
-    stop: Stop = "guarded"
-    told: Told | None = None
-
-    def __post_init__(self) -> None:
-        positive_int("num_batches", self.num_batches)
-        positive_float("tol", self.tol)
-        whole_number("seed", self.seed)
-        positive_int("max_hvps", self.max_hvps, least=2)
-        whole_number("graph_memory", self.graph_memory)
-        one_of("memory", self.memory, KEPT)
-        if self.method not in ("auto", "autograd", "finite_difference"):
-            raise BadArgument(f"method={self.method!r} is unknown; choose 'auto', 'autograd' or 'finite_difference'.")
-        if self.along not in ("hessian", "update"):
-            raise BadArgument(f"along={self.along!r} is unknown; choose 'hessian' or 'update'.")
-
-
 def measure_limit(problem: Problem, settings: CurvatureSettings) -> StableLR:
     """The measurement itself, inside ``preserved``: the optimizer's state moves here."""
     if settings.along == "update":
@@ -209,24 +167,6 @@ def measure_along_hessian(
         doubts=tuple(doubts_of(problem, operator, top, batches)),
         **circumstances(problem, settings, batches),
     )
-
-
-def prepare_geometry(problem: Problem, settings: CurvatureSettings) -> tuple[OptimizerGeometry | None, OptimizerGeometry, int]:
-    """The optimizer's geometry after one step, if it has made none yet; the steady one; and the steps made for them at LR zero."""
-    limits, ratios = limits_of(problem.optimizer), lr_ratios(problem.optimizer)
-    if all(limit.preconditioner is None for limit in limits):
-        return None, OptimizerGeometry(problem, limits, ratios), 0
-    age = optimizer_age(problem.optimizer)
-    first, steps = None, max(PRE_ROLL - age, 0)
-    problem.seed(settings.seed)
-    stream = watched_steps(
-        islice(problem.batches, steps), settings.told
-    )  # one pass for both: started anew, it would give the first batch twice
-    if age == 0 and settings.first_step:
-        pre_roll(problem, islice(stream, 1))
-        first = OptimizerGeometry(problem, limits_of(problem.optimizer), ratios)
-    pre_roll(problem, stream)
-    return first, OptimizerGeometry(problem, limits_of(problem.optimizer), ratios), steps
 
 
 def first_step_limit(first: OptimizerGeometry | None, operator: Any, settings: CurvatureSettings) -> float | None:
@@ -288,39 +228,6 @@ def read_batches(problem: Problem, settings: CurvatureSettings) -> list[Any]:
     return problem.batches.take(settings.num_batches)
 
 
-def make_operator(problem: Problem, batches: Sequence[Any], settings: CurvatureSettings) -> HessianOperator | FiniteDifferenceOperator:
-    """The Hessian by the chosen method; under ``fully_shard`` the exact one only if it fits."""
-    if settings.method == "finite_difference":
-        return FiniteDifferenceOperator(problem, batches)
-    if fsdp_modules(problem.modules):
-        check_unsharded(problem)
-        return UnshardedHessianOperator(problem, batches)
-    return HessianOperator(problem, batches, graph_memory=settings.graph_memory)
-
-
-def check_unsharded(problem: Problem) -> None:
-    """Refuse whole parameters where they do not fit beside the shards, or are divided in a second way.
-
-    Raises:
-        NoSecondDerivativeError: On every rank, if it is so on one.
-    """
-    parameters = list(problem.parameters.values())
-    free = free_bytes(local(parameters[0]).device)
-    needed = WHOLE * sum(parameter.numel() * parameter.element_size() for parameter in parameters)
-    if not problem.team.every(problem.team.replicas == 1 and (free is None or needed <= free)):
-        raise NoSecondDerivativeError(
-            "the model is sharded, and its whole parameters do not fit into memory or are divided by tensor parallelism too; "
-            "pass method='finite_difference'."
-        )
-
-
-def shares_of(operator: HessianOperator | FiniteDifferenceOperator, direction: Tensor) -> dict[str, float]:
-    """How much of a direction lies in every parameter, largest first."""
-    if not isinstance(operator.space, ShardedSpace):
-        return sharpness_by_parameter(operator.own_names, operator.parameters, direction)
-    return shares(operator.own_names, operator.space.squares(direction))
-
-
 def top_eigenvalue(operator: Any, settings: CurvatureSettings) -> EigenResult:
     """The most positive eigenvalue; refuses one that is not positive."""
     most, how = settings.max_hvps, settings.memory
@@ -343,14 +250,6 @@ def batch_noise_lr(problem: Problem, operator: Any, geometry: OptimizerGeometry,
         return None
     variance /= problem.recipe.accumulate  # measured on micro-batches
     return noise_limit(curvature, variance, momentum=limit.momentum, averaged=limit.averaged)
-
-
-def pre_roll(problem: Problem, batches: Iterable[Any]) -> None:
-    """Real steps at LR zero, so that a young adaptive optimizer knows the size of its gradients."""
-    set_lr(problem.optimizer, 0.0, [0.0] * len(problem.optimizer.param_groups))
-    for batch in batches:
-        train_step(problem, batch)
-    problem.optimizer.zero_grad()
 
 
 def doubts_of(problem: Problem, operator: Any, top: EigenResult | None, batches: Sequence[Any]) -> list[CurvatureDoubt]:

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hessian.batches import Window, batch_size
 from hessian.errors import BadArgument, BadType
 from hessian.groups import set_lr
+from hessian.nested import Window, batch_size
 from hessian.problem import Problem
 from hessian.readout import Readout, number_of
 

@@ -1,4 +1,4 @@
-"""Connections of our own between the ranks of one measurement, and how long to wait for each other."""
+"""Connections of our own between the ranks of one measurement, and how long to wait for each other; what is said where that fails."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ TIMEOUT = "LRFINDER_TIMEOUT"  # seconds without an answer until the others count
 PATIENCE = 60.0
 TRAINING = 0.75  # of that, for the training's own collectives: whoever hangs in one must still be able to tell
 GRACE = 1.0  # seconds within which survivors report, once one of them has given up
+LONGEST = 240  # bytes of the sentence that says what went wrong
+BACKENDS = ("gloo", "NCCL", "Application timeout caused pair closure")  # what their errors say; the last is gloo's, which does not say so
 
 
 def patience() -> float:
@@ -91,3 +93,18 @@ def gloo_backends(group: Any) -> list[Any]:
     kind = getattr(torch.distributed, "ProcessGroupGloo", None)
     found = [group._get_backend(device) for device in group._device_types]
     return [backend for backend in found if kind is not None and isinstance(backend, kind)]
+
+
+def sentence(error: BaseException | None) -> str:
+    """What another rank is told."""
+    if error is None:
+        return ""
+    if isinstance(error, (KeyboardInterrupt, SystemExit)):
+        return "was interrupted"
+    return f"raised {type(error).__name__}: {error}".splitlines()[0].rstrip(".")
+
+
+def is_communication(error: BaseException) -> bool:
+    """Whether an error only says that another process did not answer."""
+    told = any(word in str(error) for word in BACKENDS)
+    return isinstance(error, torch.distributed.DistError) or (isinstance(error, RuntimeError) and told)

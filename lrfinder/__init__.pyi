@@ -7,7 +7,7 @@ from .doubts import NoSuggestionError as NoSuggestionError
 from .find import find_lr as find_lr
 from .loop import LRSweep as LRSweep
 from .plotting import plot as plot
-from .plotting import plot_schedule as plot_schedule
+from .plotting_schedule import plot_schedule as plot_schedule
 from .results import Suggestion as Suggestion
 from .results import load as load
 from .rules import rule as rule

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hessian.errors import NoSuggestionError
-from hessian.results import Floats
+from hessian.result_base import Floats
 from lrfinder.constants import CONSTANTS
 from lrfinder.curve import LRCurve
 from lrfinder.smoothing import capped, initial_count, unit_of

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from hessian.errors import BadArgument, BadType
 from hessian.ranges import Filled
-from hessian.results import Result, StableLR
+from hessian.result_base import Result
+from hessian.results import StableLR
 from lrfinder.curve import LRCurve
 from lrfinder.results import Suggestion, load
 

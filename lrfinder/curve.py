@@ -11,7 +11,7 @@ import numpy as np
 
 from hessian.errors import NoSuggestionError
 from hessian.ranges import LARGEST_LR, SMALLEST_LR, Count, Half, Portion, Positive
-from hessian.results import Floats, Result
+from hessian.result_base import Floats, Result
 from lrfinder.cyclical import clr_range
 from lrfinder.rules import RULES, find_rule
 from lrfinder.smoothing import clean_length, corrected, initial_level, smooth, smoothed, steadies

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from hessian.errors import NoSuggestionError
-from hessian.results import Floats
+from hessian.result_base import Floats
 from lrfinder.smoothing import WIDEST, clean_length, smoothed, unit_of
 
 FEWEST = 10  # values

@@ -12,13 +12,14 @@ from torch import Tensor, nn
 
 from hessian.batches import Batches
 from hessian.checks import whole_number
+from hessian.curvature_settings import CurvatureSettings
 from hessian.errors import CurvatureError, NoSuggestionError
 from hessian.losses import LossFn
 from hessian.problem import Problem
 from hessian.recipe import Autocast, StepFn
 from hessian.results import StableLR
 from hessian.snapshot import Place, Snapshot
-from hessian.stable import CurvatureSettings, measure_limit
+from hessian.stable import measure_limit
 from lrfinder.budget import Budget, split_budget
 from lrfinder.combine import LOWERED, limit_doubts, suggest_lr
 from lrfinder.cost import PRODUCT, Spent

@@ -12,9 +12,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from hessian.batches import Batches, batch_size
+from hessian.batches import Batches
 from hessian.describe import describe_optimizer
 from hessian.distributed import team_of
+from hessian.nested import batch_size
 from hessian.problem import check_training, listed
 from hessian.readout import Readout
 from hessian.snapshot import Doorkeeper, Guard, Place, Snapshot, check_choices, seed_everything, with_gradients
@@ -168,18 +169,18 @@ class LRSweep(AbstractContextManager["LRSweep"]):
         """
         steps, readout = self._steps, self._steps.readout
         if self._state != "begun" or not steps.waiting:
-            raise self._unexpected()
+            raise RuntimeError(self._unexpected())
         known = readout.single(checked_number(loss, "report got"), self._weight, made=not skipped)
         if readout.made:
             steps.report(known)
         else:
             self._skip(known)
 
-    def _unexpected(self) -> RuntimeError:
+    def _unexpected(self) -> str:
         self._check_inside("report(loss)")
         made = self._steps.made
         when = f"again after the loss of step {made} was reported" if made else "before the first batch"
-        return RuntimeError(f"report(loss) was called {when}; call it once for every batch, inside the loop over sweep(...).")
+        return f"report(loss) was called {when}; call it once for every batch, inside the loop over sweep(...)."
 
     def _skip(self, known: list[float]) -> None:
         """A step that was not made on every rank counts only if its loss is not finite, which cannot wait."""

@@ -12,7 +12,8 @@ import numpy as np
 
 from hessian.layout import shortened
 from hessian.plotting import SHOWN, draw_legend, drawable, in_sight, new_axes, shown
-from hessian.results import Result, StableLR, save_figure
+from hessian.result_base import Result, save_figure
+from hessian.results import StableLR
 from lrfinder.comparison import Compared, Comparison
 from lrfinder.curve import LRCurve
 from lrfinder.plotting import curve_of, extent, loss_range, make_lr_axis, parts_of, set_loss_range, set_lr_range

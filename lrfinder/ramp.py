@@ -11,7 +11,7 @@ import numpy as np
 from hessian.checks import positive_float, positive_int
 from hessian.errors import BadArgument
 from hessian.ranges import LARGEST_LR, SMALLEST_LR
-from hessian.results import Floats
+from hessian.result_base import Floats
 
 MOST_STEPS = 10_000_000  # the grid must fit into memory, several times
 Mode = Literal["exponential", "linear"]

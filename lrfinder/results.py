@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import hessian.readings  # noqa: F401  # load() knows a kind of result once its module is there
 from hessian.groups import lr_ratios, write_lr
 from hessian.ranges import Count, Filled, LossOrInf, Positive, Share, Some
-from hessian.results import Result, StableLR
+from hessian.result_base import Result
+from hessian.results import StableLR
 from lrfinder.curve import LRCurve
 from lrfinder.doubts import Doubt
 from lrfinder.warmup import WarmUp, warm_up

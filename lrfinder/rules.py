@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from hessian.errors import BadArgument, NoSuggestionError
-from hessian.results import Floats
+from hessian.result_base import Floats
 from lrfinder.smoothing import unit_of
 
 RuleFunction = Callable[[Floats, Floats], float]

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from hessian.errors import BadType
-from hessian.results import Floats
+from hessian.result_base import Floats
 from lrfinder.schedule_parts import own_momentum
 
 Schedule = LRScheduler | Callable[[Optimizer], LRScheduler]

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from hessian.batches import Batches, batch_size, micro_batches
+from hessian.batches import Batches
 from hessian.errors import BadArgument
+from hessian.nested import batch_size, micro_batches
 from hessian.problem import Problem
 from hessian.readout import Readout
 from hessian.snapshot import keep_random_state, seed_everything

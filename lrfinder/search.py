@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from hessian.problem import Problem
-from hessian.results import Floats
+from hessian.result_base import Floats
 from hessian.snapshot import Snapshot
 from hessian.step import evaluate
 from lrfinder.basin import left_edge, stretch

@@ -15,7 +15,8 @@ import numpy as np
 from torch.nn.utils.rnn import PackedSequence, pack_sequence, unpack_sequence
 from torch.utils.data import DataLoader, IterableDataset, SubsetRandomSampler
 
-from hessian.batches import Batches, batch_size, length_of, mapped, move, rows_in
+from hessian.batches import Batches, length_of
+from hessian.nested import batch_size, mapped, move, rows_in
 from hessian.snapshot import seed_everything
 
 SHARE = 0.2  # of the samples

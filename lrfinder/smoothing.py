@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from hessian.ranges import LARGEST_LOSS
-from hessian.results import Floats
+from hessian.result_base import Floats
 
 FIRST = 5  # losses, at least, whose median is the initial level
 FIRST_SHARE = 0.1  # of the planned sweep; a tenth averages batch noise away and is over before a usual sweep does anything

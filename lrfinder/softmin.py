@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hessian.results import Floats
+from hessian.result_base import Floats
 from lrfinder.constants import CONSTANTS
 
 

@@ -15,7 +15,7 @@ from hessian.checks import whole_number
 from hessian.errors import BadArgument
 from hessian.groups import Together, let_vary, lr_ratios, write_lr
 from hessian.readout import Readout
-from hessian.results import Floats
+from hessian.result_base import Floats
 from hessian.step import RETRIES
 from lrfinder.curve import LEAST_POINTS, LRCurve, Status
 from lrfinder.progress import Progress
@@ -134,15 +134,15 @@ class Steps:
                     self.waiting = True
                     yield batch
                     if self.waiting:
-                        raise self._unreported()
+                        raise RuntimeError(self._unreported())
                 if self.losses:  # what is known may lag
                     progress.tell(grid[len(self.losses) - 1], self.losses[-1])
                 if self.status != "interrupted":
                     return
 
-    def _unreported(self) -> RuntimeError:
+    def _unreported(self) -> str:
         step = self.made + 1
-        return RuntimeError(f"the loss of step {step} was not reported; call report(loss) once for every batch, before the next one.")
+        return f"the loss of step {step} was not reported; call report(loss) once for every batch, before the next one."
 
     def report(self, known: Iterable[float], metric: float | None = None) -> None:
         """The step was made. Record the losses that are known by now, and the metric if there is one, and decide."""

@@ -8,12 +8,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from hessian.batches import batch_size
 from hessian.describe import describe_optimizer
 from hessian.losses import LossFn
+from hessian.nested import batch_size
 from hessian.problem import Problem
 from hessian.recipe import Autocast, StepFn
-from hessian.results import Floats
+from hessian.result_base import Floats
 from hessian.snapshot import Place
 from lrfinder.curve import LRCurve
 from lrfinder.groupwise import groups_alone, sweep_groups

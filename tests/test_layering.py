@@ -72,7 +72,7 @@ def the_lower_layer_does_not_know_the_upper(module: str, tree: ast.Module) -> It
 
 
 def only_plotting_imports_matplotlib(module: str, tree: ast.Module) -> Iterator[str]:
-    if module not in ("hessian.plotting", "hessian.reports.svg", "lrfinder.plotting"):
+    if module not in ("hessian.plotting", "hessian.reports.svg", "lrfinder.plotting", "lrfinder.plotting_schedule"):
         yield from (name for name in imports(tree) if is_import_of("matplotlib", name))
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hessian.batches import micro_batches
 from hessian.moved import moved
+from hessian.nested import micro_batches
 from hessian.operators.loss import LossOperator
 from hessian.precision import full_precision
 from hessian.problem import Problem

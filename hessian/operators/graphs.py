@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from hessian.batches import micro_batches
 from hessian.errors import CurvatureError
+from hessian.nested import micro_batches
 from hessian.precision import full_precision
 from hessian.problem import Problem
 from hessian.sharded import local

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hessian.batches import batch_size
+from hessian.nested import batch_size
 from hessian.operators.graphs import GRAPH_MEMORY, BatchGraphs, Value, check_graph, derivative
 from hessian.operators.loss import LossOperator, refuse_shards
 from hessian.problem import Problem

@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from hessian.batches import batch_size
 from hessian.errors import BadArgument
+from hessian.nested import batch_size
 from hessian.operators.base import CurvatureOperator
 from hessian.problem import Problem
 from hessian.sharded import fsdp_modules, local

@@ -22,7 +22,7 @@ from matplotlib.ticker import FuncFormatter
 from hessian.plotting import draw_legend
 from hessian.reports.colours import as_variable
 from hessian.reports.parts import Picture, printable
-from hessian.results import rendered
+from hessian.result_base import rendered
 
 WRITING = threading.Lock()
 MOST_POINTS = 2000  # of one line: more cannot be told apart on a page

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import betaincinv
 
-from hessian.results import Floats
+from hessian.result_base import Floats
 
 HINT_FACTOR = 2.0  # a start that is half a fixed direction has at least half the random part's share in any direction
 

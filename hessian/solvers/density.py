@@ -8,7 +8,8 @@ import numpy as np
 
 from hessian.checks import one_of, positive_float, positive_int
 from hessian.operators.base import CurvatureOperator
-from hessian.results import Floats, SpectralDensity
+from hessian.result_base import Floats
+from hessian.results import SpectralDensity
 from hessian.solvers.krylov import KEPT, Kept, Krylov
 from hessian.vectors import probe_seed
 

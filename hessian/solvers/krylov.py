@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hessian.operators.base import CurvatureOperator, check_finite
 from hessian.precision import full_precision
-from hessian.results import Floats
+from hessian.result_base import Floats
 
 BREAKDOWN = 1e-7  # off-diagonal over the largest Ritz value below which the Krylov space is exhausted, in float32 as well
 BLOCK = 4  # basis vectors held in one tensor: fewer cost time for calls, more cost memory for rows that are not needed yet

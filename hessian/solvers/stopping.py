@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from hessian.results import Floats
+from hessian.result_base import Floats
 from hessian.solvers.bounds import polynomial_bound
 
 Stop = Literal["guarded", "bound", "gap", "residual"]

@@ -13,8 +13,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from hessian.batches import Window
 from hessian.errors import BadArgument, BadType
+from hessian.nested import Window
 from hessian.problem import listed
 from lrfinder.find import find_lr
 from lrfinder.integrations.needs import require

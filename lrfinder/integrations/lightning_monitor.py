@@ -11,8 +11,8 @@ from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import Tensor
 
 from hessian import SharpnessMonitor, SharpnessReading
-from hessian.batches import Window
 from hessian.errors import BadArgument
+from hessian.nested import Window
 from lrfinder.integrations.lightning_link import Link
 from lrfinder.integrations.lightning_steps import loss_of
 from lrfinder.integrations.monitoring import scalars

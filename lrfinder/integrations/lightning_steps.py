@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from hessian.batches import Window
 from hessian.errors import BadArgument, BadType
+from hessian.nested import Window
 from hessian.snapshot import Restore
 
 

@@ -17,8 +17,9 @@ from transformers import PreTrainedTokenizerBase, ProcessorMixin, Trainer
 from transformers.integrations.neftune import activate_neftune, deactivate_neftune
 from transformers.trainer_utils import align_special_tokens
 
-from hessian.batches import Window, length_of
+from hessian.batches import length_of
 from hessian.errors import BadArgument, BadType
+from hessian.nested import Window
 from hessian.snapshot import seed_everything
 from lrfinder.integrations.accelerate import (
     MixedForward,

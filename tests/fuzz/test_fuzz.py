@@ -24,7 +24,7 @@ from commands import python
 from test_find import every_result
 
 from hessian.errors import BadArgument
-from hessian.results import Result
+from hessian.result_base import Result
 from lrfinder import load
 from lrfinder.cli import run
 

@@ -24,7 +24,8 @@ from torch.optim import SGD, Adadelta, Adafactor, Adagrad, Adam, Adamax, AdamW, 
 from versions import muon, with_muon
 
 from hessian import CurvatureError, StabilityLimit, limits, stability_limit, stable_lr
-from hessian.limits import LIMITS, UNBOUNDED, find_limit, limits_of
+from hessian.limits import limits_of
+from hessian.registry import LIMITS, UNBOUNDED, find_limit
 
 # The bisection ends at 0.2 %. An LR that lies 0.2 % beyond the limit makes every step 0.4 % longer or more: e^2 in 500 steps.
 TOLERANCE = 5e-3

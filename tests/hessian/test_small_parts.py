@@ -24,13 +24,14 @@ from torch.optim import SGD, Adam
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from hessian import codec
-from hessian.batches import Batches, batch_size, move, tensors_in
+from hessian.batches import Batches
 from hessian.checks import positive_float, positive_int, whole_number
 from hessian.describe import describe_optimizer
 from hessian.errors import BadArgument, BadType
 from hessian.files import write_atomically
 from hessian.groups import base_lrs, lr_ratios, set_lr
-from hessian.results import csv_text
+from hessian.nested import batch_size, move, tensors_in
+from hessian.result_base import csv_text
 from hessian.spaces import regrouped, stretches
 from hessian.vectors import dot, dots, flatten, norm, normals, random_unit, unflatten
 

@@ -15,7 +15,7 @@ from torch.optim import SGD, Adam, AdamW, RMSprop
 from torch.utils.data import DataLoader, TensorDataset
 
 from hessian import CurvatureDoubt, CurvatureError, EigenResult, Problem, StableLR, stable_lr
-from hessian.results import Result
+from hessian.result_base import Result
 
 SPECTRUM = [-20.0, 1.0, 2.0, 3.0, 5.0, 8.0, 13.0]  # the most positive decides, not the largest
 

@@ -16,8 +16,8 @@ from torch.nn.functional import cross_entropy
 from transformers import TrainerCallback
 
 from hessian import SharpnessMonitor, SharpnessReading
-from hessian.batches import Window
 from hessian.errors import BadArgument, BadType
+from hessian.nested import Window
 from lrfinder.integrations import lightning as for_lightning
 from lrfinder.integrations import transformers as for_transformers
 

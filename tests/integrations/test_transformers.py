@@ -27,7 +27,7 @@ from transformers import (
 
 import lrfinder
 from hessian import Problem
-from hessian.batches import Window
+from hessian.nested import Window
 from hessian.step import train_step
 from lrfinder.integrations.transformers import from_trainer
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from hessian.results import Floats, StableLR
+from hessian.result_base import Floats
+from hessian.results import StableLR
 from lrfinder.curve import LRCurve
 
 

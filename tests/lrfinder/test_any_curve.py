@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from hessian.errors import NoSuggestionError
 from hessian.ranges import LARGEST_LOSS, LARGEST_LR, SMALLEST_LR
-from hessian.results import Result, save_figure
+from hessian.result_base import Result, save_figure
 from lrfinder import suggest_lr
 from lrfinder.basin import find_basin
 from lrfinder.curve import LRCurve, Status

@@ -20,8 +20,9 @@ from transformers import BatchEncoding
 from transformers.utils import ModelOutput
 
 from hessian import stable_lr
-from hessian.batches import Batches, batch_size, move, tensors_in
+from hessian.batches import Batches
 from hessian.errors import BadType
+from hessian.nested import batch_size, move, tensors_in
 from lrfinder import LRSweep, find_lr, range_test
 from lrfinder.setaside import set_aside
 

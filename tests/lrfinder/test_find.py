@@ -28,7 +28,8 @@ import lrfinder
 from hessian.doubts import CurvatureDoubt
 from hessian.errors import BadArgument, NoSuggestionError
 from hessian.readings import SharpnessReading, SharpnessRecord
-from hessian.results import CriticalLR, EigenResult, Estimate, Result, SpectralDensity
+from hessian.result_base import Result
+from hessian.results import CriticalLR, EigenResult, Estimate, SpectralDensity
 from lrfinder import Doubt, Suggestion, find_lr, load, suggest_lr
 from lrfinder import find as find_module
 from lrfinder import search as search_module

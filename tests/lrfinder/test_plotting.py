@@ -21,7 +21,8 @@ from matplotlib.text import Annotation
 
 import lrfinder
 from hessian.errors import BadArgument, BadType
-from hessian.results import Result, StableLR
+from hessian.result_base import Result
+from hessian.results import StableLR
 from lrfinder.curve import LRCurve
 from lrfinder.results import Confirmation, Suggestion
 

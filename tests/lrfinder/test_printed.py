@@ -16,7 +16,8 @@ from test_find import every_result
 from hessian import layout
 from hessian.doubts import CurvatureDoubt
 from hessian.readings import SharpnessReading, SharpnessRecord
-from hessian.results import CriticalLR, EigenResult, Estimate, Result, SpectralDensity, StableLR
+from hessian.result_base import Result
+from hessian.results import CriticalLR, EigenResult, Estimate, SpectralDensity, StableLR
 from lrfinder.comparison import Comparison
 from lrfinder.curve import LRCurve
 from lrfinder.doubts import Doubt

@@ -26,7 +26,7 @@ from hessian.doubts import CurvatureDoubt
 from hessian.errors import BadArgument
 from hessian.reports.embedded import END, START
 from hessian.reports.to_html import page
-from hessian.results import Result
+from hessian.result_base import Result
 from lrfinder.doubts import Doubt
 
 WITH_REPORT = ("lr_curve", "stable_lr", "suggestion")

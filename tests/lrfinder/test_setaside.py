@@ -18,7 +18,8 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, RandomSampler, SubsetRandomSampler, WeightedRandomSampler
 from trainings import make
 
-from hessian.batches import Batches, batch_size
+from hessian.batches import Batches
+from hessian.nested import batch_size
 from hessian.problem import Problem
 from lrfinder import Doubt, find_lr
 from lrfinder.setaside import ENOUGH, MOST_BATCHES, SHARE, SetAside, set_aside

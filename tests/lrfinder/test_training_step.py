@@ -16,8 +16,8 @@ from torch import nn
 from trainings import ADAM, SGD, Training, batches, forever, make, seed_by_hand
 
 from hessian import HessianOperator, Problem, stable_lr
-from hessian.batches import Window
 from hessian.doubts import CurvatureDoubt
+from hessian.nested import Window
 from lrfinder import LRSweep, find_lr, range_test
 
 RANGE = {"start_lr": 1e-4, "end_lr": 1.0, "num_iter": 24, "progress": False}

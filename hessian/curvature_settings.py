@@ -1,0 +1,47 @@
+"""How curvature is to be measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from hessian.checks import one_of, positive_float, positive_int, whole_number
+from hessian.errors import BadArgument
+from hessian.operators.graphs import GRAPH_MEMORY
+from hessian.solvers.krylov import KEPT, Kept
+from hessian.solvers.stopping import Stop
+from hessian.watched import Told
+
+Method = Literal["auto", "autograd", "finite_difference"]
+
+
+Along = Literal["hessian", "update"]
+
+
+@dataclass(frozen=True)
+class CurvatureSettings:
+    """How to measure: see ``stable_lr``; checked when made. ``told`` hears of every step and product."""
+
+    num_batches: int = 4
+    tol: float = 0.01
+    seed: int = 0
+    max_hvps: int = 60
+    method: Method = "auto"
+    along: Along = "hessian"
+    graph_memory: int = GRAPH_MEMORY
+    memory: Kept = "full"
+    first_step: bool = True
+    stop: Stop = "guarded"
+    told: Told | None = None
+
+    def __post_init__(self) -> None:
+        positive_int("num_batches", self.num_batches)
+        positive_float("tol", self.tol)
+        whole_number("seed", self.seed)
+        positive_int("max_hvps", self.max_hvps, least=2)
+        whole_number("graph_memory", self.graph_memory)
+        one_of("memory", self.memory, KEPT)
+        if self.method not in ("auto", "autograd", "finite_difference"):
+            raise BadArgument(f"method={self.method!r} is unknown; choose 'auto', 'autograd' or 'finite_difference'.")
+        if self.along not in ("hessian", "update"):
+            raise BadArgument(f"along={self.along!r} is unknown; choose 'hessian' or 'update'.")
