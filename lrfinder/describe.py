@@ -87,7 +87,8 @@ def probes_text(probes: Probes) -> str:
     samples = "samples" if probes.scored is None else f"{probes.scored} samples"
     share = f" ({probes.share:.0%} set aside)" if probes.share else ""
     best = f"{probes.runs[0].steps} steps, best near {10 ** best_of(probes):.2g}"
-    return f"{len(probes.runs)} from the start ({blown} blew up), {best}; scored on {samples} of {probes.scored_on}{share}"
+    after = f"; in place of ones of {probes.shorter} steps, which hardly moved" if probes.shorter else ""
+    return f"{len(probes.runs)} from the start ({blown} blew up), {best}{after}; scored on {samples} of {probes.scored_on}{share}"
 
 
 def curvature_text(found: Suggestion) -> str:

@@ -93,6 +93,11 @@ def trainings_story(found: Suggestion, probes: Probes) -> list[str]:
         f"{len(losses)} trainings of {steps} steps from the initial weights, each at a constant LR, scored on {samples} of "
         f"{probes.scored_on}{share} that none of them trained on. The loss there was {probes.before:.4g} before."
     )
+    if probes.shorter:
+        lines += paragraph(
+            f"Trainings of {probes.shorter} steps were made before. They gained so little that they may have ended on a plateau, where "
+            "their order is chance; these did better and took their place."
+        )
     if not min(losses) < probes.before:
         lines += table([["lr", "loss after"], *([f"{run.lr:.2g}", shown(run.after)] for run in probes.runs)], "    ")
         return [*lines, *paragraph("None of them lowered it.")]

@@ -89,6 +89,8 @@ class Probes(Result):
         scored: How many samples, where they can be counted.
         share: Of all samples of the training data that were set aside, if known; 0 with ``val_data``.
         runs: The trainings, by LR, all of one length.
+        shorter: Steps of the trainings that were made before and moved hardly anything, so that these longer ones took their place;
+            None if these were the first.
     """
 
     kind: ClassVar[str] = "probes"
@@ -98,6 +100,7 @@ class Probes(Result):
     scored: Count | None
     share: Share | None
     runs: Annotated[tuple[ProbeRun, ...], Filled]
+    shorter: Count | None = None
 
     def __str__(self) -> str:
         from lrfinder.describe import describe_probes

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from lrfinder.basin import Basin
 from lrfinder.budget import Budget
 from lrfinder.combine import below_break, centre_of
@@ -30,7 +32,7 @@ def short_trainings(curve: LRCurve, prober: Prober, spend: Budget) -> Probes | N
     prober.progress.more(spend.longer * (len(CONSTANTS.longer_offsets) + 1))  # one beyond an end of them, as in most cases
     with prober.progress.named("longer training", len(CONSTANTS.longer_offsets) + CONSTANTS.extensions):
         longer = prober.summary(prober.around(place, CONSTANTS.longer_offsets, spend.longer))
-    return longer if left_plateau(curve, longer) else found
+    return replace(longer, shorter=spend.length) if left_plateau(curve, longer) else found
 
 
 def offsets(spend: Budget, basin: Basin | None) -> tuple[float, ...]:

@@ -74,6 +74,9 @@ def test_a_plateau_that_short_trainings_do_not_leave_is_left_by_longer_ones():
     assert after(found.lr) < 1e-6
     assert found.basin[1] < 1e-3 < SLOWEST  # the sweep saw what is trivial, and nothing else
     assert {run.steps for run in found.probes.runs} == {LONGER * split_budget("quick").length}
+    assert found.probes.shorter == split_budget("quick").length
+    assert f"of ones of {found.probes.shorter} steps, which hardly moved" in " ".join(str(found).split())
+    assert f"Trainings of {found.probes.shorter} steps were made before." in " ".join(found.explain().split())
     assert Doubt.LITTLE_GAIN not in found.doubts
 
 
@@ -81,6 +84,8 @@ def test_without_longer_ones_nothing_would_be_learned_there(monkeypatch):
     """What the test above is about: what is trivial decides, three decades too low."""
     monkeypatch.setattr("lrfinder.trainings.little_gain", lambda curve, probes: False)
     found = searched()
+    assert found.probes.shorter is None
+    assert "hardly moved" not in str(found)
     assert after(found.lr) > 0.99
     assert Doubt.LITTLE_GAIN in found.doubts
 
