@@ -22,7 +22,7 @@ class RuleConstants:
         lower_offsets: Two more of a large budget if there is no basin: a break alone does not say how far below it a model is destroyed.
         longer_offsets: And those of longer ones, which are made where the others moved hardly anything: far too low is what they mend.
         extensions: Further trainings at an end of the set, while the best one lies there.
-        blow_up: A training ends when its running median exceeds this times the initial loss.
+        blow_up: A training ends when its running median exceeds this times its start: the first loss, or the score before if higher.
         softness: Share of the decrease a training may miss and still count for 1/e in the soft minimum.
         from_sweep: From the middle of the basin to the best constant LR of ``reference_steps`` steps. Fitted.
         from_trainings: From the soft minimum of short trainings to the best constant LR of as many steps: the loss rises faster above the

@@ -42,8 +42,8 @@ class Prober:
         self.progress = progress
         self.spent = spent
         self.snapshot.restore()
-        self.spent.looked(problem.has_loss, settle(problem, aside.training, seed))
-        self.before = self._score()
+        problem.seed(seed)
+        self.before = self._settled_score(aside.training)
 
     def confirm(self, lr: float, steps: int, schedule: str | None) -> Confirmation:
         """A training with the planned schedule, peak at ``lr``."""
@@ -88,11 +88,13 @@ class Prober:
             readout.more = step + 1 < steps
             set_lr(self.problem.optimizer, lr * schedule_shape(schedule, step, steps), ratios)
             self.spent.steps += 1
-            if blows_up(losses, self._step(batch, readout, losses)):
+            if self._blows_up(losses, self._step(batch, readout, losses)):
                 return math.inf
             if losses:  # what is known may lag
                 self.progress.tell(lr, losses[-1])
-        after = math.inf if blows_up(losses, readout.rest()) else self._score()
+        if self._blows_up(losses, readout.rest()):
+            return math.inf
+        after = self._settled_score(source)
         return after if math.isfinite(after) else math.inf
 
     def _readout(self) -> Readout:
@@ -105,9 +107,25 @@ class Prober:
             return take_step(self.problem, batch, readout)
         except Exception:
             rest = readout.rest_of_own()
-            if self.problem.team.alone and blows_up(list(losses), rest):  # a step too many, from weights that are broken
+            if self.problem.team.alone and self._blows_up(list(losses), rest):  # a step too many, from weights that are broken
                 return rest
             raise
+
+    def _blows_up(self, losses: list[float], known: Iterable[float]) -> bool:
+        """Take in what has become known, up to where the training has blown up."""
+        for loss in known:
+            losses.append(loss)
+            if blown_up(losses, self.before):
+                return True
+        return False
+
+    def _settled_score(self, batches: Iterable[Any]) -> float:
+        """The score with running statistics of the weights as they are: those of a training lag behind, the further the larger its LR.
+
+        A schedule that ends low, and a long training, leave that behind (Wu and Johnson 2021, arXiv:2105.07576).
+        """
+        self.spent.looked(self.problem.has_loss, settle(self.problem, batches))
+        return self._score()
 
     def _score(self) -> float:
         """Mean loss on the scored batches, with the same random numbers each time."""
@@ -124,18 +142,13 @@ def of_all(aside: SetAside, team: Team) -> SetAside:
     return replace(aside, scored=scored, share=share if math.isfinite(share) else None)
 
 
-def blows_up(losses: list[float], known: Iterable[float]) -> bool:
-    """Take in what has become known, up to where the training has blown up."""
-    for loss in known:
-        losses.append(loss)
-        if blown_up(losses):
-            return True
-    return False
+def blown_up(losses: Sequence[float], before: float) -> bool:
+    """Whether the last loss is not finite, or the running median is far above the start: the first loss, or the score before if higher.
 
-
-def blown_up(losses: Sequence[float]) -> bool:
-    """Whether the last loss is not finite, or the running median is far above the first loss."""
+    A heavy-tailed loss may begin with an easy batch, which no later one comes near.
+    """
     if not math.isfinite(losses[-1]):
         return True
-    start = abs(losses[0])
-    return len(losses) > CALM and median(losses[-WINDOW:]) > losses[0] + (CONSTANTS.blow_up - 1) * max(start, 1e-9)
+    start = [losses[0], before] if math.isfinite(before) else [losses[0]]
+    rise = (CONSTANTS.blow_up - 1) * max(1e-9, *map(abs, start))
+    return len(losses) > CALM and median(losses[-WINDOW:]) > max(start) + rise

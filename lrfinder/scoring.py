@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hessian.batches import Batches
 from hessian.errors import BadArgument
@@ -24,7 +24,7 @@ from lrfinder.progress import Progress
 from lrfinder.setaside import set_aside
 from lrfinder.steps import Steps
 
-SETTLING = 20  # batches after which a momentum of 0.1 has forgotten 88 % of what running statistics began with
+SETTLING = 20  # batches that running statistics are taken from: with heavy-tailed inputs ten are too few
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,8 @@ class Scores:
     def prepare(self) -> None:
         """Before the first step of a sweep."""
         if not self.none and self.problem.has_loss:
-            settle(self.problem, self.problem.batches, self.seed)
+            self.problem.seed(self.seed)
+            settle(self.problem, self.problem.batches)
 
     def check(self, first: Any) -> None:
         """Score once, so that what cannot be scored is refused before anything moves."""
@@ -143,17 +144,49 @@ def mean_loss(problem: Problem, batches: Sequence[Any], seed: int) -> float:
     return sum(size * loss for size, loss in zip(sizes, losses, strict=True)) / sum(sizes)
 
 
-def settle(problem: Problem, batches: Iterable[Any], seed: int) -> int:
-    """Let batch norm see a few batches: scored with untouched statistics, any training would look like a gain. Returns how many."""
-    if not any(keeps_statistics(part) for module in problem.modules for part in module.modules()):
+def settle(problem: Problem, batches: Iterable[Any]) -> int:
+    """Let batch norm see a few batches, so that its running statistics are those of the weights as they are. Returns how many.
+
+    Scored with untouched statistics, any training would look like a gain; and with those of a training they lag behind its weights.
+    """
+    kept = dict.fromkeys(part for module in problem.modules for part in module.modules() if keeps_statistics(part))
+    if not kept:
         return 0
-    problem.seed(seed)
-    return len([evaluate(problem, batch) for batch in islice(batches, SETTLING)])
+    with fresh([part for part in kept if counts_batches(part)]):
+        return len([evaluate(problem, batch) for batch in islice(batches, SETTLING)])
+
+
+@contextmanager
+def fresh(norms: Sequence[Any]) -> Iterator[None]:
+    """Running statistics are those of what is seen inside alone, however slowly they forget: from zero, and corrected as Adam's means.
+
+    A larger ``momentum`` would do as well, and compile the model anew.
+    """
+    before = [(norm.running_mean.clone(), norm.running_var.clone()) for norm in norms]
+    for norm in norms:
+        for value in (norm.running_mean, norm.running_var, norm.num_batches_tracked):
+            value.zero_()
+    yield
+    for norm, old in zip(norms, before, strict=True):
+        weight = weight_of_seen(norm)
+        for value, was in zip((norm.running_mean, norm.running_var), old, strict=True):
+            value.copy_(torch.where(weight > 0, value / weight, was))  # none: a momentum of zero, or a layer out of use
+
+
+def weight_of_seen(norm: Any) -> Tensor:
+    """What the batches since ``num_batches_tracked`` was zero weigh together in the running statistics."""
+    seen: Tensor = norm.num_batches_tracked
+    return (seen > 0).float() if norm.momentum is None else 1 - (1 - norm.momentum) ** seen
 
 
 def keeps_statistics(module: nn.Module) -> bool:
     """Whether forward passes change running statistics, which then decide in eval mode."""
     return isinstance(module, nn.modules.batchnorm._NormBase) and module.training and bool(module.track_running_stats)
+
+
+def counts_batches(norm: Any) -> bool:
+    """Whether it counts what it sees: an ``InstanceNorm`` does not."""
+    return isinstance(norm, nn.modules.batchnorm._BatchNorm) and norm.num_batches_tracked is not None
 
 
 @contextmanager

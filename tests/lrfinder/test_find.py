@@ -135,7 +135,8 @@ def calls_of(coarse: int, further: int, fine: int) -> dict[str, tuple[int, Any]]
         "last step": (curvature, ("fine", fine - 1)),
         "curvature": (curvature + 1, ("fine", fine)),
         "confirming training": (trial + 5, ("fine", fine)),
-        "scoring after": (trial + steps + scored, ("fine", fine)),
+        "statistics after": (trial + steps + SETTLING, ("fine", fine)),
+        "scoring after": (trial + steps + SETTLING + scored, ("fine", fine)),
     }
 
 
@@ -443,9 +444,12 @@ def test_without_val_data_some_batches_of_a_list_are_set_aside():
     assert held == again == sorted(set(held))
     assert len(held) == 2  # a fifth of twelve
     rest = [index for index in range(12) if index not in held]
-    trained = last_training(watcher.calls, len(held), steps)
+    trained = last_training(watcher.calls, SETTLING + len(held), steps)
     assert [call[1] for call in trained] == list(islice(trainings.forever(rest), steps))
     assert {call[2:] for call in trained} == {(True, True, True)}
+    settling = last_training(watcher.calls, len(held), SETTLING)
+    assert [call[1] for call in settling] == list(islice(trainings.forever(rest), steps, steps + SETTLING))  # the next ones
+    assert {call[2:] for call in settling} == {(True, True, False)}
     assert {call[2:] for call in watcher.calls if not call[2]} == {(False, False, False)}
 
 
@@ -502,13 +506,11 @@ def test_the_confirmation_is_a_real_training():
             return training.loss((inputs[scored], classes[scored])).item()
 
     training.model.train()
-    with torch.no_grad():
-        for one in islice(batches_without(set(held.tolist()), seed=0), SETTLING):
-            training.model(inputs[one])
+    picked = [(inputs[one], classes[one]) for one in islice(batches_without(set(held.tolist()), seed=0), steps + SETTLING)]
+    trainings.settle(training, picked[:SETTLING])
     before = score()
     training = make(dropout=0.0)
-    picked = islice(batches_without(set(held.tolist()), seed=0), steps)
-    trial = Training(training.model, training.optimizer, [(inputs[one], classes[one]) for one in picked], training.criterion)
+    trial = Training(training.model, training.optimizer, picked, training.criterion)
     schedule = torch.optim.lr_scheduler.OneCycleLR(SGD([torch.zeros(1)]), found.lr, total_steps=steps, cycle_momentum=False)
     lrs = []
     for step in range(steps):
@@ -518,6 +520,7 @@ def test_the_confirmation_is_a_real_training():
             schedule.step()
     assert steps > 77 / 8  # the second pass has begun
     trainings.train(trial, steps, lambda step: lrs[step])
+    trainings.settle(trial, picked[steps:])
     tried = found.confirmation
     assert (tried.lr, tried.steps) == (found.lr, steps)
     assert tried.before == pytest.approx(before, rel=1e-6)  # float32

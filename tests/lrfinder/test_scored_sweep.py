@@ -71,9 +71,7 @@ class ByHand:
     def run(self, steps: int) -> list[float]:
         """The losses of the batches; the scores are in ``seen``."""
         trainings.seed_by_hand(self.seed, self.training.data)
-        with torch.no_grad():
-            for batch in islice(trainings.forever(self.training.data), SETTLING):  # for the running statistics of the batch norm
-                self.training.loss(batch)
+        trainings.settle(self.training, islice(trainings.forever(self.training.data), SETTLING))
         trainings.seed_by_hand(self.seed, self.training.data)
         return trainings.train(self.training, steps, lambda step: [float(GRID[step])], self)
 
@@ -98,7 +96,7 @@ def test_the_curve_records_what_the_held_out_batches_cost_after_each_step(optimi
     mine = noisy(make(optimizer))
     hand = ByHand(mine, seed, lambda batch: mean_loss(mine, held_out()))
     hand.run(len(curve.lrs))
-    assert curve.losses.tolist() == pytest.approx(hand.seen, rel=1e-12)  # sums in another order
+    assert curve.losses.tolist() == pytest.approx(hand.seen, rel=1e-6)  # float32, and statistics summed in another order
     assert (curve.scored_on, len(curve.metric), curve.metric_name) == ("val_data", 0, "")
     assert len(curve.lrs) > 25
     assert "; loss on val_data " in " ".join(str(curve).split())

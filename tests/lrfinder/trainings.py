@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -82,6 +82,19 @@ def seed_by_hand(seed: int, loader: Any) -> None:
 def forever(data: Any) -> Iterator[Any]:
     while True:
         yield from data
+
+
+def settle(training: Training, batches: Iterable[Any]) -> None:
+    """BatchNorm's running statistics become a mean of those of these batches, in which every batch weighs 0.9 of the next one."""
+    norm, seen = training.model[1], []
+    norm.momentum = 1.0  # its statistics are those of the last batch
+    with torch.no_grad():
+        for batch in batches:
+            training.loss(batch)
+            seen.append((norm.running_mean.clone(), norm.running_var.clone()))
+    norm.momentum = 0.1
+    for value, each in zip((norm.running_mean, norm.running_var), zip(*seen, strict=True), strict=True):
+        value.copy_(torch.tensor(np.average(torch.stack(each), axis=0, weights=0.9 ** np.arange(len(seen))[::-1])))
 
 
 def train(
