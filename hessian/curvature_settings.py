@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,7 +21,11 @@ Along = Literal["hessian", "update"]
 
 @dataclass(frozen=True)
 class CurvatureSettings:
-    """How to measure: see ``stable_lr``; checked when made. ``told`` hears of every step and product."""
+    """How to measure: see ``stable_lr``; checked when made.
+
+    ``told`` hears of every step and product. The limit of the first step costs products of its own, so it is measured where an LR of
+    ``first_step_for`` would exceed the steady one.
+    """
 
     num_batches: int = 4
     tol: float = 0.01
@@ -30,7 +35,7 @@ class CurvatureSettings:
     along: Along = "hessian"
     graph_memory: int = GRAPH_MEMORY
     memory: Kept = "full"
-    first_step: bool = True
+    first_step_for: float = math.inf
     stop: Stop = "guarded"
     told: Told | None = None
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import math
 import os
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,31 +20,28 @@ from hessian.describe import describe_optimizer
 from hessian.directional import descent_limit, update_direction
 from hessian.doubts import CurvatureDoubt
 from hessian.errors import BadArgument, CurvatureError
+from hessian.following import Follower
 from hessian.geometry import OptimizerGeometry
 from hessian.groups import base_lrs, lr_ratios
 from hessian.limits import limits_of, optimizer_age
 from hessian.losses import LossFn
-from hessian.operators.base import CurvatureOperator
 from hessian.operators.choice import make_operator
 from hessian.operators.graphs import NoSecondDerivativeError
 from hessian.pre_roll import PRE_ROLL
 from hessian.problem import Problem, trained_parameters
 from hessian.readings import SharpnessReading, SharpnessRecord
 from hessian.registry import find_limit, no_limit_cause
-from hessian.results import EigenResult
 from hessian.snapshot import Place, check_choices
-from hessian.solvers.lanczos import lanczos
 from hessian.stable import doubts_of
-from hessian.vectors import dot, norm
 from hessian.writers import Log
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-FAR_TOL, NEAR_TOL, FOLLOWING_HVPS = 0.01, 0.002, 12  # held to three products it is up to 66 % off, docs/schedules.md
+FAR_TOL, NEAR_TOL = 0.08, 0.02  # of the stated error; the true one is mostly far less (docs/schedules.md)
 NEAR = 1.25  # times the limit, up or down: there a percent decides, and a second direction is often as sharp
-LEAN = 0.3  # towards the gradient, which a direction that has become unstable fills: one that overtakes is not missed
+RECENT, CLOSER = 5, 4.0  # readings by whose differences it is judged how close one need be: so many times as close as they are
 ROOM = 10.0  # the limit over the largest LR of the training from which that is worth a sentence
 FALLEN = 0.5  # and the sharpness over the highest so far
 LOGGER = logging.getLogger("hessian")
@@ -52,7 +51,7 @@ class SharpnessMonitor:
     """Follows the (preconditioned) sharpness of a training against its optimizer's limit, and leaves no trace on the training.
 
     Call ``step(batch)`` once for every training step, anywhere in the loop. Every ``every``-th call measures on that batch: a gradient
-    and three to four Hessian-vector products if it is the same batch every time, four to seven if it is another one, up to twelve where
+    and two to three Hessian-vector products if it is the same batch every time, three to four if it is another one, about eight where
     a full-batch training stands at its limit (docs/schedules.md); the first reading takes about eight. The optimizer's present state is
     its history, and the model stays in the mode it is in. A sentence is logged under the name ``"hessian"`` when the LR comes to lie
     above the limit, and when the sharpness has fallen so far that the LR could be raised; a measurement that fails does not stop the
@@ -106,7 +105,7 @@ class SharpnessMonitor:
         self.steps = 0
         self.readings: list[SharpnessReading] = []
         self._optimizer, self._ratios = optimizer, lr_ratios(optimizer)
-        self._top: EigenResult | None = None
+        self._follower = Follower(seed)
         self._preconditioned = False
         self._told = ""
         self._writers: list[Log] = []
@@ -155,7 +154,13 @@ class SharpnessMonitor:
         except (CurvatureError, BadArgument) as error:  # as where all is frozen, or the copy does not fit any more
             found = Measured(reason=f"Step {self.steps:,}: {error}")
         reading = SharpnessReading(
-            step=self.steps, lr=lr, sharpness=found.sharpness, limit_lr=found.limit_lr, hvps=found.hvps, doubts=found.doubts
+            step=self.steps,
+            lr=lr,
+            sharpness=found.sharpness,
+            error=found.error,
+            limit_lr=found.limit_lr,
+            hvps=found.hvps,
+            doubts=found.doubts,
         )
         kind, sentence = ("failed", found.reason) if found.reason else advise(reading, found.formula, self._seen())
         if kind not in ("", self._told):
@@ -186,19 +191,19 @@ class SharpnessMonitor:
 
     def _along_hessian(self, problem: Problem, batch: Any, geometry: OptimizerGeometry, settings: CurvatureSettings) -> Measured:
         operator = make_operator(problem, [batch], settings)
-        top = follow(geometry.around(operator), self._top, settings.seed, self._tolerance())
-        self._top = top if float(top.values[0]) > 0 else None
+        top = self._follower.top(geometry.around(operator), self._tolerance())
         doubts = [doubt for doubt in doubts_of(problem, operator, top, [batch]) if doubt is not CurvatureDoubt.NO_NOISE]
         if self._preconditioned and optimizer_age(self._optimizer) < PRE_ROLL:
             doubts.append(CurvatureDoubt.YOUNG)
         sharpness = float(top.values[0])
         limit_lr = geometry.max_lr(sharpness) if sharpness + geometry.shift > 0 else math.inf
-        return Measured(sharpness, limit_lr, operator.products, geometry.formula, tuple(doubts))
+        error = float(top.residuals[0])
+        return Measured(sharpness, limit_lr, operator.products, geometry.formula, tuple(doubts), error=error)
 
     def _tolerance(self) -> float:
-        """Closer where the reading before was near the limit."""
+        """Closer where the reading before was near the limit, but not if readings are far apart anyway, as those of different batches."""
         ratio = self.readings[-1].ratio if self.readings else math.nan
-        return NEAR_TOL if 1 / NEAR < ratio < NEAR else FAR_TOL
+        return min(max(NEAR_TOL, changes(self.readings[-RECENT:]) / CLOSER), FAR_TOL) if 1 / NEAR < ratio < NEAR else FAR_TOL
 
     def _along_update(self, problem: Problem, batch: Any) -> Measured:
         update = update_direction(problem, batch)  # before the operator: a step invalidates kept graphs
@@ -206,7 +211,7 @@ class SharpnessMonitor:
         def measure(settings: CurvatureSettings) -> Measured:
             operator = make_operator(problem, [batch], settings)
             lr = descent_limit(operator, operator.start_hint(), update)
-            return Measured(2 / lr, lr, operator.products, "2 / (curvature along the update)")
+            return Measured(2 / lr, lr, operator.products, "2 / (curvature along the update)", error=0.0)
 
         return self._by_method(measure)
 
@@ -221,6 +226,7 @@ class Measured:
     formula: str = ""
     doubts: tuple[CurvatureDoubt, ...] = ()
     reason: str = ""
+    error: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -229,23 +235,6 @@ class Seen:
 
     sharpness: float
     lr: float
-
-
-def follow(operator: CurvatureOperator, before: EigenResult | None, seed: int, tol: float) -> EigenResult:
-    """The most positive eigenvalue, from where it was at the reading before, or from nothing."""
-    if before is None or before.vectors.shape[0] != operator.size:
-        return lanczos(operator, seed=seed)
-    start = leaning(before.vectors[:, 0], operator.start_hint())
-    return lanczos(operator, tol=tol, stop="gap", max_iter=FOLLOWING_HVPS, start=start)
-
-
-def leaning(direction: Tensor, gradient: Tensor | None) -> Tensor:
-    """The direction, turned a little towards the gradient."""
-    length = 0.0 if gradient is None else norm(gradient)
-    if gradient is None or not 0 < length < math.inf:
-        return direction
-    sign = 1.0 if dot(direction, gradient) >= 0 else -1.0
-    return direction + gradient.to(direction) * (sign * LEAN / length)
 
 
 def advise(reading: SharpnessReading, formula: str, seen: Seen) -> tuple[str, str]:
@@ -261,6 +250,12 @@ def advise(reading: SharpnessReading, formula: str, seen: Seen) -> tuple[str, st
             f"{reading.limit_lr:.3g} is {reading.limit_lr / max(seen.lr, reading.lr):.0f} times the largest lr; it could be raised."
         )
     return "", ""
+
+
+def changes(readings: Sequence[SharpnessReading]) -> float:
+    """By how much the sharpness differs from one to the next, as a share of it: the median; zero where none is known."""
+    values = [reading.sharpness for reading in readings if reading.sharpness > 0]
+    return statistics.median(abs(after / before - 1) for before, after in pairwise(values)) if len(values) > 1 else 0.0
 
 
 def check_limit(optimizer: Any) -> None:

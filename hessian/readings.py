@@ -31,6 +31,7 @@ class SharpnessReading(Result):
             measured, as after the loss blew up.
         limit_lr: The LR up to which that is stable; infinite if no direction curves upward, NaN if it could not be measured.
         hvps: Hessian-vector products made.
+        error: Some eigenvalue lies this close to ``sharpness``, which itself is never above the sharpest; NaN if it could not be measured.
         advice: What it means, in one sentence; empty if all is well.
         doubts: Reasons to trust it less.
     """
@@ -42,6 +43,7 @@ class SharpnessReading(Result):
     sharpness: float
     limit_lr: LimitOrNaN
     hvps: Count
+    error: float = math.nan
     advice: str = ""
     doubts: tuple[CurvatureDoubt, ...] = ()
 
@@ -52,7 +54,8 @@ class SharpnessReading(Result):
 
     def __str__(self) -> str:
         numbers = (
-            f"step {self.step:,}: lr {self.lr:.2g} is {self.ratio:.3g} of its limit {self.limit_lr:.2g} (sharpness {self.sharpness:.3g})"
+            f"step {self.step:,}: lr {self.lr:.2g} is {self.ratio:.3g} of its limit {self.limit_lr:.2g} (sharpness {self.sharpness:.3g}"
+            + (f" +- {self.error:.1g})" if self.error > 0 else ")")
         )
         return "\n".join(wrapped(self.advice or numbers))
 
@@ -77,8 +80,8 @@ class SharpnessRecord(Result):
 
     def rows(self) -> list[tuple[Any, ...]]:
         """One line a reading."""
-        head = ("step", "lr", "sharpness", "limit_lr", "ratio", "hvps")
-        return [head, *((one.step, one.lr, one.sharpness, one.limit_lr, one.ratio, one.hvps) for one in self.readings)]
+        head = ("step", "lr", "sharpness", "error", "limit_lr", "ratio", "hvps")
+        return [head, *((one.step, one.lr, one.sharpness, one.error, one.limit_lr, one.ratio, one.hvps) for one in self.readings)]
 
     def __str__(self) -> str:
         lines = wrapped(f"{len(self.readings)} readings of the sharpness under {self.optimizer}")

@@ -163,8 +163,9 @@ class StableLR(Result):
         lr: The limit that binds, in the units of the optimizer's ``lr`` (the largest param group's); ``float(result)`` is the same.
         curvature_lr: The limit of the mean curvature.
         noise_lr: The limit of the batches' disagreement about it; None where it cannot be told (one batch, no formula).
-        first_step_lr: The curvature limit of an adaptive optimizer at its very first step, whose preconditioner is a single batch's;
-            None for others. ``curvature_lr / first_step_lr`` is what a warm-up gains.
+        first_step_lr: The curvature limit of an adaptive optimizer at its very first step, whose preconditioner is a single batch's, and
+            where a warm-up begins; None for others, and where ``find_lr`` had no need of it. ``curvature_lr / first_step_lr`` is what a
+            warm-up gains.
         sharpness: Most positive eigenvalue of the Hessian in the optimizer's own geometry (preconditioned; param groups weighted by
             their LR ratio; weight decay that is part of the gradient included). A lower bound until ``converged``.
         residual: ``|H v - sharpness v|`` for unit ``v``: some eigenvalue lies this close.

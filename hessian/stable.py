@@ -153,7 +153,7 @@ def measure_along_hessian(
         lr=min(curvature_lr, noise_lr or math.inf),
         curvature_lr=curvature_lr,
         noise_lr=noise_lr,
-        first_step_lr=first_step_limit(first, operator, settings),
+        first_step_lr=first_step_limit(first, operator, settings) if settings.first_step_for > curvature_lr else None,
         sharpness=sharpness,
         residual=float(top.residuals[0]),
         bound=top.bound,

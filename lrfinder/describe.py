@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from hessian.doubts import CurvatureDoubt, Sentence
 from hessian.layout import bullets, headline, row, table, wrapped
+from hessian.results import StableLR
 from lrfinder.combine import agreement, best_of, corrected_break
 from lrfinder.horizon import SCHEDULE_NAMES
 from lrfinder.meaning import meaning_of
@@ -36,8 +37,8 @@ def evidence(found: Suggestion) -> Iterator[tuple[str, str]]:
     if found.probes is not None:
         yield "trainings", probes_text(found.probes)
     yield "curvature", curvature_text(found)
-    if found.warmup is not None:
-        yield "warm-up", warmup_text(found.warmup, found.lr)
+    if found.warmup is not None and found.limit is not None:
+        yield "warm-up", warmup_text(found.warmup, found.lr, found.limit)
     yield "schedule", schedule_text(found)
     yield "factors", factors_text(found)
     tried = found.confirmation
@@ -106,14 +107,22 @@ def curvature_text(found: Suggestion) -> str:
     return "; ".join(part for part in parts if part)
 
 
-def warmup_text(advice: WarmUp, lr: float) -> str:
+def warmup_text(advice: WarmUp, lr: float, limit: StableLR) -> str:
     """Whether to warm up, how long and from where."""
     if advice.own:
         usual = "" if advice.start_lr == lr * ONECYCLE_START else f": pass div_factor={math.ceil(lr / advice.start_lr)}"
         return f"1cycle has its own, from {advice.start_lr:.2g}, where the first steps are stable{usual}"
     if not advice.steps:
         return "none needed: the suggestion is stable at step 0"
-    return f"{advice.steps} steps in a straight line from {advice.start_lr:.2g}, the limit at step 0"
+    return f"{advice.steps} steps in a straight line from {warmup_start(advice, limit)}"
+
+
+def warmup_start(advice: WarmUp, limit: StableLR) -> str:
+    """Where a warm-up begins, and what that is."""
+    if not advice.start_lr:
+        return "zero"
+    which = "the limit at step 0" if advice.start_lr == limit.curvature_lr else "the limit of the first step"
+    return f"{advice.start_lr:.2g}, {which}"
 
 
 def schedule_text(found: Suggestion) -> str:

@@ -8,10 +8,11 @@ import numpy as np
 
 from hessian.explain import limit_story
 from hessian.layout import capital, formula, headline, paragraph, table, wrapped
+from hessian.results import StableLR
 from lrfinder.combine import AMPLIFICATION, SPREAD, agreement, best_of, corrected_break
 from lrfinder.constants import CONSTANTS
 from lrfinder.curve import LRCurve
-from lrfinder.describe import plan
+from lrfinder.describe import plan, warmup_start
 from lrfinder.explain_doubts import doubts_story
 from lrfinder.explain_factors import NEAR, factors_story, trainings_decide
 from lrfinder.results import Probes, Suggestion
@@ -139,20 +140,21 @@ def curvature_story(found: Suggestion) -> list[str]:
     agrees = agreement(found.curve, limit)
     lines = limit_story(limit)
     lines += paragraph(f"{capital(agrees)}.") if agrees else []
-    return [*lines, *(warmup_story(found.warmup, found.lr, limit.curvature_lr, found.total_steps) if found.warmup else [])]
+    return [*lines, *(warmup_story(found.warmup, found.lr, limit, found.total_steps) if found.warmup else [])]
 
 
-def warmup_story(advice: WarmUp, lr: float, limit_lr: float, steps: int) -> list[str]:
+def warmup_story(advice: WarmUp, lr: float, limit: StableLR, steps: int) -> list[str]:
     """How the LR should rise at the start."""
     if advice.own:
-        usual = lr * ONECYCLE_START
-        return paragraph("1cycle has a warm-up of its own; it starts at the lower of a 25th of the peak and the limit:") + formula(
-            f"min({usual:.2g}, {limit_lr:.2g}) = {advice.start_lr:.2g}"
-        )
+        first = [] if limit.first_step_lr is None else [limit.first_step_lr]
+        bounds = ", ".join(f"{bound:.2g}" for bound in (lr * ONECYCLE_START, limit.curvature_lr, *first))
+        which = "a 25th of the peak, the limit and that of the first step" if first else "a 25th of the peak and the limit"
+        text = f"1cycle has a warm-up of its own; it starts at the lowest of {which}:"
+        return paragraph(text) + formula(f"min({bounds}) = {advice.start_lr:.2g}")
     if not advice.steps:
-        return paragraph(f"The suggestion {lr:.2g} is below the limit {limit_lr:.2g}, so no warm-up is needed.")
-    return paragraph(f"The suggestion is above the limit, so warm up from {advice.start_lr:.2g} in a straight line, for") + formula(
-        f"{SHARE:g} x {steps:,} x (1 - {limit_lr:.2g} / {lr:.2g}) = {advice.steps:,} steps"
+        return paragraph(f"The suggestion {lr:.2g} is below the limit {limit.curvature_lr:.2g}, so no warm-up is needed.")
+    return paragraph(f"The suggestion is above the limit, so warm up from {warmup_start(advice, limit)} in a straight line, for") + formula(
+        f"{SHARE:g} x {steps:,} x (1 - {advice.start_lr:.2g} / {lr:.2g}) = {advice.steps:,} steps"
     )
 
 

@@ -45,7 +45,9 @@ def set_aside(found: Suggestion) -> str:
 
 def start_of_warmup(found: Suggestion) -> str:
     """Where to begin."""
-    return NOTHING if found.warmup is None else f"It asks for a start at {found.warmup.start_lr:.2g}; lr is not lowered."
+    if found.warmup is None:
+        return NOTHING
+    return f"It asks for a start at {f'{found.warmup.start_lr:.2g}' if found.warmup.start_lr else 'zero'}; lr is not lowered."
 
 
 EFFECTS: dict[Doubt, Callable[[Suggestion], str]] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -150,9 +151,10 @@ def find_lr(
         finish(bar, SWEEP, curve)
         probes = short_trainings(curve, prober, spend)
         finish(bar, TRAININGS, probes)
-        limit, reason = curvature_limit(problem, start, spend, seed, spent, bar) if curvature else (None, None)
+        suggested = partial(suggest_lr, curve, probes=probes, total_steps=total_steps, schedule=schedule)
+        limit, reason = curvature_limit(problem, start, spend, seed, spent, bar, suggested().lr) if curvature else (None, None)
         finish(bar, CURVATURE, limit or reason)
-        found = suggest_lr(curve, limit, probes=probes, total_steps=total_steps, schedule=schedule, no_limit=reason)
+        found = suggested(limit, no_limit=reason)
         LOGGER.debug("lr %.3g: %s", found.lr, factors_text(found))
         with bar.named(CHECK):
             found = replace(confirm(found, prober, spend), gradients=round(spent.gradients, 1))
@@ -167,9 +169,9 @@ def finish(bar: Progress, phase: str, result: object) -> None:
 
 
 def curvature_limit(
-    problem: Problem, snapshot: Snapshot, spend: Budget, seed: int, spent: Spent, bar: Progress
+    problem: Problem, snapshot: Snapshot, spend: Budget, seed: int, spent: Spent, bar: Progress, lr: float
 ) -> tuple[StableLR | None, str | None]:
-    """The limit, or why there is none."""
+    """The limit, or why there is none; that of the first step too, if ``lr`` needs a warm-up."""
     if not problem.has_loss:
         return None, "step_fn gives no loss to differentiate; pass criterion or loss_fn beside it"
     if len(problem.optimizers) > 1:
@@ -177,7 +179,7 @@ def curvature_limit(
     snapshot.restore()
     costs = {"step": 1.0, "product": PRODUCT * spend.batches}
     settings = CurvatureSettings(
-        spend.batches, CURVATURE_TOL, seed, spend.products, first_step=False, stop="gap", told=lambda what: bar.advance(costs[what])
+        spend.batches, CURVATURE_TOL, seed, spend.products, first_step_for=lr, stop="gap", told=lambda what: bar.advance(costs[what])
     )
     try:
         limit = measure_limit(problem, settings)

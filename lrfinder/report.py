@@ -75,7 +75,8 @@ def usage(found: Suggestion) -> Iterator[Words | Code]:
     yield Words("`found` is what `find_lr` returned, or `lrfinder.load` of this file. Param groups keep their ratios to the largest.")
     advice = found.warmup
     if advice is not None and not advice.own and advice.steps:
-        yield Words(f"Before that, warm up over {advice.steps:,} steps in a straight line from {advice.start_lr:.2g}.")
+        start = f"{advice.start_lr:.2g}" if advice.start_lr else "zero"
+        yield Words(f"Before that, warm up over {advice.steps:,} steps in a straight line from {start}.")
     if advice is not None and advice.own and advice.start_lr < found.lr * ONECYCLE_START:
         yield Words(f"It starts at {advice.start_lr:.2g}, lower than usual, where the first steps are stable.")
 

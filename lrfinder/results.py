@@ -13,7 +13,7 @@ from hessian.result_base import Result
 from hessian.results import StableLR
 from lrfinder.curve import LRCurve
 from lrfinder.doubts import Doubt
-from lrfinder.warmup import WarmUp, warm_up
+from lrfinder.warmup import WarmUp, advised
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -158,7 +158,7 @@ class Suggestion(Result):
         """How the learning rate should rise at the start; None where curvature sets no limit."""
         if self.limit is None:
             return None
-        return warm_up(self.lr, self.limit.curvature_lr, self.total_steps, self.schedule)
+        return advised(self.lr, self.limit, self.total_steps, self.schedule)
 
     def __str__(self) -> str:
         from lrfinder.describe import describe_suggestion

@@ -29,7 +29,7 @@ from lrfinder.schedule_parts import (
     start_share,
     warm_scheduler,
 )
-from lrfinder.warmup import ONECYCLE_START, warm_up
+from lrfinder.warmup import ONECYCLE_START, advised
 
 if TYPE_CHECKING:
     from lrfinder.results import Suggestion
@@ -211,18 +211,17 @@ def suggested_sgdr(
 def suggested_one_cycle(found: Suggestion, optimizer: Optimizer, total_steps: int | None, settings: dict[str, Any]) -> OneCycleLR:
     """``one_cycle`` with what the suggestion knows, under what the caller sets."""
     total, peak = found.total_steps if total_steps is None else total_steps, settings.pop("max_lr", found.lr)
-    limit = math.inf if found.limit is None else found.limit.curvature_lr
-    known = {"start_lr": warm_up(peak, limit, total, "onecycle").start_lr}
+    known = {} if found.limit is None else {"start_lr": advised(peak, found.limit, total, "onecycle").start_lr}
     return one_cycle(optimizer, peak, total, **{**known, **settings})
 
 
 def suggested_warmup(found: Suggestion, peak: float, total: int) -> dict[str, Any]:
-    """The warm-up from the limit at step 0 to ``peak``."""
+    """The warm-up to ``peak``."""
     if found.limit is None:
         return {}
-    advice = warm_up(positive_float("max_lr", peak), found.limit.curvature_lr, positive_int("total_steps", total), None)
+    advice = advised(positive_float("max_lr", peak), found.limit, positive_int("total_steps", total), None)
     steps = min(advice.steps, total - 1)
-    return {"warmup_steps": steps, "warmup_lr": advice.start_lr} if steps else {}
+    return {"warmup_steps": steps, "warmup_lr": advice.start_lr or None} if steps else {}
 
 
 def epoch_steps(found: Suggestion) -> int | None:

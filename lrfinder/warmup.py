@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from hessian.results import StableLR
+
 SHARE = 0.1  # of the planned steps: what a warm-up from zero is usually given
 ONECYCLE_START, ONECYCLE_SHARE = 1 / 25, 0.3  # the defaults of torch.optim.lr_scheduler.OneCycleLR
 
@@ -15,7 +17,7 @@ class WarmUp:
 
     Attributes:
         steps: Length of a linear warm-up; 0 if none is needed.
-        start_lr: Where it starts, for the largest param group; the suggestion itself if none is needed.
+        start_lr: Where it starts, for the largest param group; the suggestion itself if none is needed, zero if nothing better is known.
         own: Whether the planned schedule has it already (1cycle), so that only ``start_lr`` is advice.
     """
 
@@ -24,20 +26,33 @@ class WarmUp:
     own: bool = False
 
 
-def warm_up(lr: float, limit_lr: float, total_steps: int, schedule: str | None) -> WarmUp:
+def warm_up(lr: float, limit_lr: float, total_steps: int, schedule: str | None, first_lr: float | None = None) -> WarmUp:
     """The warm-up that leads from the largest LR that is stable at step 0 to ``lr``.
 
-    One from zero is safe below the limit anyway, so its first ``limit / lr`` is left out; below the limit none is needed. What it is
-    worth was measured (docs/accuracy.md#warm-up).
+    One from zero is safe below that LR anyway, so its first ``first_lr / lr`` is left out; below the limit none is needed. What it is
+    worth was measured (docs/accuracy.md#warm-up, docs/papers.md#warm-up).
 
     Args:
         lr: Peak of the planned training.
-        limit_lr: The largest LR that is stable at the initial weights, above 0.
+        limit_lr: The limit at the initial weights, above 0.
         total_steps: Planned steps.
         schedule: Planned schedule; 1cycle warms up by itself, from a 25th of its peak over 30 % of the steps.
+        first_lr: The limit of the very first step, where it is another one; 0 if that is unknown, which makes it a warm-up from zero.
     """
+    start = limit_lr if first_lr is None else min(first_lr, limit_lr)
     if schedule == "onecycle":
-        return WarmUp(round(ONECYCLE_SHARE * total_steps), min(lr * ONECYCLE_START, limit_lr), own=True)
+        return WarmUp(round(ONECYCLE_SHARE * total_steps), min(lr * ONECYCLE_START, start or limit_lr), own=True)
     if lr <= limit_lr:
         return WarmUp(0, lr)
-    return WarmUp(math.ceil(SHARE * total_steps * (1 - limit_lr / lr)), limit_lr)
+    return WarmUp(math.ceil(SHARE * total_steps * (1 - start / lr)), start)
+
+
+def advised(lr: float, limit: StableLR, total_steps: int, schedule: str | None) -> WarmUp:
+    """``warm_up`` with what is known of the limit.
+
+    An adaptive optimizer makes its first step with the preconditioner of a single batch, nearly a sign step, whose limit is mostly a
+    tenth of the steady one or less. Begun at the steady limit, a warm-up with Adam gained nothing; begun at that of the first step, as
+    much as from zero (docs/papers.md#warm-up).
+    """
+    first = 0.0 if limit.preconditioned and limit.first_step_lr is None else limit.first_step_lr
+    return warm_up(lr, limit.curvature_lr, total_steps, schedule, first)

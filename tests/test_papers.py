@@ -167,6 +167,15 @@ def test_trainings_of_a_stack_are_those_of_its_seeds_alone(script: Callable[[str
     assert abs(together[0] - together[1]) > 2
 
 
+def test_a_stack_of_learning_rates_is_what_each_gives_alone(script: Callable[[str], ModuleType]):
+    training, jobs = script("common.training"), script("common.jobs")
+    plan = training.Training(data="digits", net="image_conv", seeds=(1, 2), steps=20, lr=1.0, schedule=training.piecewise)
+    together = training.train(jobs.over(plan, (0.05, 0.2))).final
+    alone = [share for lr in (0.05, 0.2) for share in training.train(replace(plan, lr=lr)).final]
+    assert together == pytest.approx(alone, abs=0.6)
+    assert min(together[2:]) > max(together[:2]) + 2
+
+
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
     """Imports a script as it is when it runs, with its own folder first on the path."""

@@ -21,9 +21,9 @@ from torch import nn
 import hessian
 
 SAMPLES = 500
-READINGS = 60  # of the sharpness in each training
+READINGS = 40  # of the sharpness in each training
 LAST = 1 / 3  # of the readings: where the sharpness ended up
-SAMPLED = 16  # batches that batch sharpness is averaged over
+SAMPLED = 8  # batches that batch sharpness is averaged over
 NEAR = 0.10  # of the limit: "hovers"
 ARRIVED = 0.95  # of the limit
 
@@ -42,7 +42,7 @@ class Job(NamedTuple):
 
 
 STARTS = {"gd": (0.5, 0.75), "momentum": (0.1, 0.25, 0.5)}  # of the limit at step 0
-STEPS = {"gd": 1600, "momentum": 800, "adam": 1600}
+STEPS = {"gd": 1200, "momentum": 800, "adam": 1200}
 ADAM = (1e-3, 3e-3)  # torch's default, and three times that: Adam's limit at step 0 is not that of its later, smaller preconditioner
 BATCH_STEPS = {16: 6000, 128: 2000}
 FULL = [

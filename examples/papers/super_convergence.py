@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 import lrfinder
 
 STEPS = 1200  # of the piecewise schedule
-GRID, PEAKS = (0.1, 0.2, 0.4, 0.8, 1.6), (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
+GRID, PEAKS = (0.1, 0.2, 0.4, 0.8, 1.6), (0.2, 0.4, 0.8, 1.6, 3.2)
 LABELS = (1.0, 0.25, 0.1)
 MORE = {"dropout": {"dropout": 0.3}, "weight decay": {"weight_decay": 5e-3}}  # instead of none and 5e-4
 ECHO = (0.01, 0.03, 0.1, 0.3)  # training LRs of the Hessian-free estimate
@@ -48,10 +48,9 @@ def measure(short: bool) -> dict[str, Any]:
 
 
 def brute_force(work: Jobs, plans: dict[str, Training], grid: Sequence[float], peaks: Sequence[float]) -> dict[str, Any]:
-    """The best of the grid for either schedule, with two seeds."""
-    plans = {share: replace(plan, seeds=plan.seeds[:2]) for share, plan in plans.items()}
+    """The best of the grid for either schedule."""
     cycles = {f"{share}, 1cycle": replace(quarter(plan), schedule=one_cycle) for share, plan in plans.items()}
-    found = work.tuned({**plans, **cycles}, {**dict.fromkeys(plans, grid), **dict.fromkeys(cycles, peaks)})
+    found = work.tuned_side_by_side({**plans, **cycles}, {**dict.fromkeys(plans, grid), **dict.fromkeys(cycles, peaks)})
     return {share: {"piecewise": found[share], "1cycle": found[f"{share}, 1cycle"]} for share in plans}
 
 
@@ -79,7 +78,7 @@ def echo(work: Jobs, plan: Training, short: bool) -> dict[str, Any]:
     """The Hessian-free estimate along trainings at several LRs; one curve of each seed."""
     seeds, steps = COMPARED[: 1 if short else ECHO_SEEDS], 36 if short else ECHO_STEPS
     plans = [replace(plan, seeds=(seed,), lr=lr, steps=steps) for lr in ECHO for seed in seeds]
-    curves = iter(work.run([partial(estimates, plan, 2 if short else 6) for plan in plans]))
+    curves = iter(work.run([partial(estimates, plan, 2 if short else 4) for plan in plans]))
     return {str(lr): [next(curves) for _ in seeds] for lr in ECHO}
 
 

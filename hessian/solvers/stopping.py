@@ -49,16 +49,18 @@ class StopRule:
         """Estimated error of every wanted value."""
         if self.kind == "bound":
             return np.array([0.0, *residuals[1 : self.k]])  # the outermost is judged by its bound
+        if self.kind == "residual":
+            return residuals[: self.k]  # a bound by itself, for which nothing has to have settled
         return np.array([max(self.by_residual(i, values, residuals), self.change(i, values)) for i in range(self.k)])
 
     def by_residual(self, index: int, values: Floats, residuals: Floats) -> float:
-        """The residual ``r``, or ``r^2 / gap`` to the next value if that is less and the rule trusts the gap."""
+        """The residual ``r``, or ``r^2 / gap`` to the next value if that is less."""
         residual = float(residuals[index])
         below = float(values[index + 1]) if index + 1 < len(values) else -np.inf
         if self.following is not None and index == self.k - 1:
             below = max(below, self.following)
         gap = float(values[index]) - below - residual
-        return min(residual, residual**2 / gap) if gap > 0 and self.kind != "residual" else residual
+        return min(residual, residual**2 / gap) if gap > 0 else residual
 
     def change(self, index: int, values: Floats) -> float:
         """How much the value has moved with the last product; a run that knows the next value needs no such proof."""

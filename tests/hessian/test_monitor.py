@@ -83,9 +83,11 @@ def test_on_a_quadratic_every_reading_is_right():
     train(model, optimizer, monitor, 9)
     assert [reading.step for reading in monitor.readings] == [2, 4, 6, 8]
     for reading in monitor.readings:
-        assert reading.sharpness == pytest.approx(20.0, rel=2e-3)  # five times below the tolerance
-        assert reading.limit_lr == pytest.approx(3.8 / 20, rel=2e-3)
-        assert reading.ratio == pytest.approx(0.01 / (3.8 / 20), rel=2e-3)
+        assert 20 - reading.error <= reading.sharpness <= 20 + 1e-6
+        assert 0 <= reading.error <= 0.08 * reading.sharpness
+        assert reading.sharpness == pytest.approx(20.0, rel=0.02)
+        assert reading.limit_lr == pytest.approx(3.8 / reading.sharpness)
+        assert reading.ratio == pytest.approx(0.01 / reading.limit_lr)
         assert reading.lr == 0.01
 
 
@@ -95,7 +97,7 @@ def test_at_the_edge_of_stability_it_agrees_with_the_dense_hessian():
     ratios = []
     for _ in range(30):
         (reading,) = training.train(20)
-        assert reading.sharpness == pytest.approx(training.sharpness(), rel=0.01)
+        assert reading.sharpness == pytest.approx(training.sharpness(), rel=0.03)
         assert reading.limit_lr == pytest.approx(2 / reading.sharpness)
         ratios.append(reading.ratio)
     assert ratios[0] < 0.9
@@ -133,6 +135,48 @@ def test_a_direction_that_overtakes_the_followed_one_is_seen():
     assert monitor.step(None).sharpness == pytest.approx(30.0, rel=1e-3)
 
 
+@pytest.mark.parametrize("lr", [0.05, 0.2])
+def test_far_from_the_limit_the_stated_error_covers_the_dense_hessian(lr):
+    training = Regression(descent(lr), every=10)
+    for _ in range(30):
+        (reading,) = training.train(10)
+        true = training.sharpness()
+        assert true - reading.error <= reading.sharpness <= true * (1 + 1e-9)
+        assert reading.sharpness == pytest.approx(true, rel=0.05)
+
+
+@pytest.mark.parametrize("scales", [(1.0,), (1.0, 0.8)], ids=["steady", "apart"])
+def test_near_the_limit_it_looks_closer_unless_the_readings_are_far_apart_anyway(scales):
+    """Each Hessian is a new one of the same spectrum, times the scale."""
+    spectrum = [*np.linspace(-1, 1, 40), 15.0, 20.0]
+    model = Quadratic(symmetric(spectrum))
+    monitor = SharpnessMonitor(model, torch.optim.SGD(model.parameters(), lr=0.1), loss_fn=loss_itself, every=1)  # the limit is 2 / 20
+    shares = []
+    for seed in range(16):
+        model.hessian = symmetric(spectrum, seed=seed) * scales[seed % len(scales)]
+        reading = monitor.step(None)
+        shares.append(reading.error / reading.sharpness)
+    assert max(shares) <= 0.08
+    assert (max(shares[2:]) <= 0.02) == (scales == (1.0,))
+
+
+def test_the_gradient_gets_the_share_in_the_start_that_it_had_in_what_was_found():
+    """With a new Hessian each time whose top is the gradient, the direction before is worth nothing."""
+    model, _, monitor = quadratic_training(every=1)
+    hvps = []
+    for seed in range(12):
+        model.hessian = symmetric(SPECTRUM, seed=seed)
+        top = torch.linalg.eigh(model.hessian)[1][:, -1]
+        with torch.no_grad():
+            model.first.copy_(top[:2].reshape(model.first.shape))
+            model.second.copy_(top[2:])
+        reading = monitor.step(None)
+        assert reading.sharpness == pytest.approx(20.0, abs=max(reading.error, 1e-6))
+        hvps.append(reading.hvps)
+    assert max(hvps[6:]) <= 3
+    assert sum(hvps[6:]) < sum(hvps[1:6]) * 6 / 5
+
+
 def test_group_lrs_are_those_of_the_moment():
     """A scheduler may change their ratio: with the second group at rest only the first one's curvature counts."""
     model = Quadratic(torch.diag(torch.tensor(SPECTRUM, dtype=torch.float64)))
@@ -142,7 +186,7 @@ def test_group_lrs_are_those_of_the_moment():
     optimizer.param_groups[1]["lr"] = 0.0
     assert monitor.step(None).sharpness == pytest.approx(0.5)
     optimizer.param_groups[0]["lr"] = 0.0
-    assert monitor.step(None).sharpness == pytest.approx(20.0, rel=1e-3)  # all at rest: by the LRs at first, which were equal
+    assert monitor.step(None).sharpness == pytest.approx(20.0, rel=0.02)  # all at rest: by the LRs at first, which were equal
 
 
 def test_layers_may_be_frozen_and_thawed_on_the_way():
@@ -374,10 +418,11 @@ def test_all_readings_are_saved_and_read_back(tmp_path):
     assert isinstance(read, SharpnessRecord)
     assert list(read.readings) == readings
     table = training.monitor.save(tmp_path / "sharpness.csv").read_text().splitlines()
-    assert table[0] == "step,lr,sharpness,limit_lr,ratio,hvps"
+    assert table[0] == "step,lr,sharpness,error,limit_lr,ratio,hvps"
     assert len(table) == 11
     assert str(read).startswith("10 readings of the sharpness under SGD")
     assert f"step {readings[0].step}: lr 0.2 is" in str(readings[0])
+    assert f"(sharpness {readings[1].sharpness:.3g} +- {readings[1].error:.1g})" in str(readings[1])
 
 
 def test_the_picture_has_the_lr_and_its_limit(tmp_path):

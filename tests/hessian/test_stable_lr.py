@@ -15,7 +15,9 @@ from torch.optim import SGD, Adam, AdamW, RMSprop
 from torch.utils.data import DataLoader, TensorDataset
 
 from hessian import CurvatureDoubt, CurvatureError, EigenResult, Problem, StableLR, stable_lr
+from hessian.curvature_settings import CurvatureSettings
 from hessian.result_base import Result
+from hessian.stable import measure_limit
 
 SPECTRUM = [-20.0, 1.0, 2.0, 3.0, 5.0, 8.0, 13.0]  # the most positive decides, not the largest
 
@@ -263,6 +265,23 @@ def test_only_a_fresh_adaptive_optimizer_has_a_first_step_of_its_own():
     assert stable_lr(model, SGD(model.parameters(), lr=0.1), batches, nn.MSELoss()).first_step_lr is None
     centered = RMSprop(model.parameters(), lr=0.1, centered=True)  # one gradient has no variance
     assert stable_lr(model, centered, batches, nn.MSELoss()).first_step_lr is None
+
+
+def test_the_first_step_is_measured_only_for_an_lr_above_the_steady_limit():
+    model, batches, *_ = regression()
+    found = stable_lr(model, Adam(model.parameters(), lr=0.1), batches, nn.MSELoss())
+    assert found.first_step_lr < found.curvature_lr
+
+    def asked(lr: float) -> StableLR:
+        problem = Problem(model, Adam(model.parameters(), lr=0.1), batches, nn.MSELoss())
+        with problem.preserved():
+            return measure_limit(problem, CurvatureSettings(first_step_for=lr))
+
+    for lr, expected in ((1.01, found.first_step_lr), (0.99, None), (0.0, None)):
+        again = asked(lr * found.curvature_lr)
+        assert again.first_step_lr == expected
+        assert again.curvature_lr == found.curvature_lr
+        assert again.hvps < found.hvps if expected is None else again.hvps == found.hvps
 
 
 class SquareOnce(torch.autograd.Function):

@@ -611,6 +611,19 @@ def test_a_suggestion_that_does_not_train_is_lowered_until_it_does(monkeypatch, 
     assert Doubt.LOWERED not in whole.doubts
 
 
+@pytest.mark.parametrize("optimizer", [SGD, ADAM], ids=["sgd", "adam"])
+def test_a_warm_up_of_adam_starts_at_the_limit_of_its_first_step(optimizer, monkeypatch):
+    steady = found_in(make(optimizer), schedule="constant")
+    assert steady.limit.first_step_lr is None  # below the limit nothing is spent on it
+    overestimate(monkeypatch, 2 * steady.limit.curvature_lr / steady.lr)
+    limit = found_in(make(optimizer), schedule="constant").limit
+    if optimizer is ADAM:
+        assert limit.first_step_lr < limit.curvature_lr
+        assert limit.hvps > steady.limit.hvps
+    high = replace(steady, limit=limit, lr=2 * limit.curvature_lr)
+    assert high.warmup.start_lr == (limit.first_step_lr or limit.curvature_lr)
+
+
 def test_where_no_lr_trains_there_is_no_suggestion():
     """The labels of ``val_data`` are wrong: whatever is learned on the data makes them worse."""
     held_out = [(inputs, (classes + 1) % 3) for inputs, classes in trainings.batches()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from test_combine import bowl, make_limit
 
 from lrfinder import suggest_lr
-from lrfinder.warmup import SHARE, WarmUp, warm_up
+from lrfinder.warmup import SHARE, WarmUp, advised, warm_up
 
 RATES = st.floats(1e-6, 10.0)
 STEPS = st.integers(1, 100_000)
@@ -37,6 +38,26 @@ def test_it_is_a_usual_warm_up_from_zero_without_the_part_that_is_stable_anyway(
     """The slope is the same: ``SHARE * steps`` steps from zero to the suggestion."""
     found = warm_up(limit * ratio, limit, steps, None)
     assert abs(found.steps - SHARE * steps * (1 - 1 / ratio)) <= 1
+
+
+@given(lr=RATES, limit=RATES, first=RATES, steps=STEPS)
+def test_it_starts_at_the_limit_of_the_first_step_where_that_is_lower(lr, limit, first, steps):
+    found = warm_up(lr, limit, steps, None, first)
+    assert found.start_lr == (lr if lr <= limit else min(limit, first))
+    assert found.steps >= warm_up(lr, limit, steps, None).steps
+    assert warm_up(lr, limit, steps, "onecycle", first).start_lr == min(lr * (1 / 25), limit, first)
+
+
+@pytest.mark.parametrize(("first", "start"), [(None, 0.0), (0.02, 0.02), (3.0, 0.1), (math.inf, 0.1)])
+def test_an_adaptive_optimizer_starts_at_its_first_step_or_at_zero_if_that_was_not_measured(first, start):
+    limit = make_limit(0.1, preconditioned=True, first_step_lr=first)
+    assert advised(0.2, limit, 1000, None) == WarmUp(math.ceil(100 * (1 - start / 0.2)), start)
+    assert advised(0.05, limit, 1000, None) == WarmUp(0, 0.05)
+    assert advised(0.2, limit, 1000, "onecycle").start_lr == pytest.approx(min(0.2 / 25, first or 0.1))
+
+
+def test_sgd_starts_at_its_limit():
+    assert advised(0.2, make_limit(0.1), 1000, None) == WarmUp(50, 0.1)
 
 
 @given(lr=RATES, limit=RATES)
@@ -86,6 +107,12 @@ def test_the_advice_is_printed_in_words(suggestion):
     low = dataclasses.replace(suggestion.limit, curvature_lr=suggestion.lr / 4)
     text = " ".join(str(dataclasses.replace(suggestion, limit=low)).split())
     assert f"15 steps in a straight line from {low.curvature_lr:.2g}, the limit at step 0" in text
+    steady = dataclasses.replace(low, preconditioned=True)
+    assert "20 steps in a straight line from zero" in " ".join(str(dataclasses.replace(suggestion, limit=steady)).split())
+    first = dataclasses.replace(steady, first_step_lr=suggestion.lr / 10)
+    adaptive = dataclasses.replace(suggestion, limit=first)
+    for text in (str(adaptive), adaptive.explain()):
+        assert f"from {suggestion.lr / 10:.2g}, the limit of the first step" in " ".join(text.split())
     tiny = dataclasses.replace(suggestion.limit, curvature_lr=suggestion.lr / 50)
     text = " ".join(str(dataclasses.replace(suggestion, limit=tiny, schedule="onecycle")).split())
     assert "1cycle has its own" in text

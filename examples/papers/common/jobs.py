@@ -46,16 +46,28 @@ class Jobs:
         """For every plan the learning rate of its grid that ends most accurate, in the mean over seeds, and what all of them gave."""
         tried = {task: {str(lr): replace(plan, lr=lr, checks=()) for lr in grids[task]} for task, plan in plans.items()}
         finals = {task: [curve.final for curve in curves.values()] for task, curves in self.train(tried).items()}
-        return {
-            task: {"lr": grids[task][int(np.argmax(np.mean(found, axis=1)))], "grid": list(grids[task]), "accuracy": found}
-            for task, found in finals.items()
-        }
+        return {task: best(grids[task], found) for task, found in finals.items()}
+
+    def tuned_side_by_side(self, plans: dict[str, Training], grids: dict[str, Sequence[float]]) -> dict[str, dict[str, Any]]:
+        """The same with all learning rates of a grid in one stack of nets, which takes little more than half the time of small nets."""
+        finals = self.train({task: {"": over(plan, grids[task])} for task, plan in plans.items()})
+        return {task: best(grids[task], np.reshape(curves[""].final, (len(grids[task]), -1)).tolist()) for task, curves in finals.items()}
 
     def suggested(self, plans: dict[str, Training], schedule: Schedule, budget: str = "standard") -> dict[str, dict[str, Any]]:
         """For every plan what ``find_lr`` suggests as the peak, as a median over the plan's seeds, and each of its answers."""
         found = iter(self.run([partial(suggestion, plan, seed, schedule, budget) for plan in plans.values() for seed in plan.seeds]))
         each = {task: [next(found) for _ in plan.seeds] for task, plan in plans.items()}
         return {task: {"lr": float(np.median(lrs)), "each": lrs} for task, lrs in each.items()}
+
+
+def best(grid: Sequence[float], accuracy: list[list[float]]) -> dict[str, Any]:
+    return {"lr": grid[int(np.argmax(np.mean(accuracy, axis=1)))], "grid": list(grid), "accuracy": accuracy}
+
+
+def over(plan: Training, grid: Sequence[float]) -> Training:
+    """All learning rates of a grid, with all seeds each."""
+    shares = tuple(lr / max(grid) for lr in grid for _ in plan.seeds)
+    return replace(plan, lr=max(grid), seeds=plan.seeds * len(grid), shares=shares, checks=())
 
 
 def call(job: Callable[[], T]) -> T:

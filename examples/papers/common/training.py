@@ -54,6 +54,7 @@ class Training:
         checks: After how many steps the net is validated; the last step is always one.
         weight_decay, dropout: The other regularization.
         labels: Share of the training samples that are used.
+        shares: Of ``lr``, one for each seed, where they train at several learning rates side by side.
     """
 
     data: str
@@ -67,6 +68,7 @@ class Training:
     weight_decay: float = 5e-4
     dropout: float = 0.0
     labels: float = 1.0
+    shares: tuple[float, ...] = ()
 
 
 class Stack:
@@ -116,19 +118,38 @@ def train(plan: Training) -> Curve:
     optimizer = sgd(stack.parameters(), plan)
     scheduler = plan.schedule(optimizer, plan.lr, plan.steps)
     orders = [Order(len(data.inputs), plan.labels, plan.batch, seed) for seed in plan.seeds]
+    own = OwnRates(stack.parameters(), plan.shares)
     curve = Curve([], [])
     for step in range(1, plan.steps + 1):
         chosen = torch.stack([next(order) for order in orders])
         losses = F.cross_entropy(stack(data.inputs[chosen]).flatten(0, 1), data.targets[chosen].flatten(), reduction="sum")
         optimizer.zero_grad()
         (losses / plan.batch).backward()
-        optimizer.step()
+        with own:
+            optimizer.step()
         if step < plan.steps:
             scheduler.step()
         if step in plan.checks or step == plan.steps:
             curve.steps.append(step)
             curve.accuracy.append(stack.accuracy(data))
     return curve
+
+
+class OwnRates:
+    """Lets every net of a stack make only its share of a step: what SGD adds to a weight is proportional to the learning rate."""
+
+    def __init__(self, stacked: list[Tensor], shares: Sequence[float]) -> None:
+        self.stacked = stacked if shares else []
+        self.shares = [torch.tensor(shares).reshape(-1, *[1] * (weight.ndim - 1)) for weight in self.stacked]
+        self.before: list[Tensor] = []
+
+    def __enter__(self) -> None:
+        self.before = [weight.detach().clone() for weight in self.stacked]
+
+    @torch.no_grad()
+    def __exit__(self, *_: object) -> None:
+        for weight, before, share in zip(self.stacked, self.before, self.shares, strict=True):
+            weight.copy_(torch.lerp(before, weight, share))
 
 
 class Order:
