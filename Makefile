@@ -6,6 +6,8 @@ LOWEST := .venv-lowest
 APART := .apart
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# timm imports torchvision. Of 0.16.2 the tests use none of its own code, so that it need not be built for this torch; newer ones must be.
+TORCHVISION := 'torchvision==0.16.2; python_version < "3.12"' 'torchvision==0.28.0; python_version >= "3.12"'
 
 .PHONY: demo test lint types docs unit test-lowest test-wheel package cost scale safety accuracy fine-tuning clean
 
@@ -43,7 +45,7 @@ test-wheel: package
 	rm -rf $(APART)
 	$(PYTHON) -m venv $(APART)/venv
 	$(APART)/venv/bin/python -m pip install --quiet --constraint constraints.txt "$$(echo dist/*.whl)[dev]"
-	$(APART)/venv/bin/python -m pip install --quiet --no-deps timm torchvision==0.16.2
+	$(APART)/venv/bin/python -m pip install --quiet --no-deps timm $(TORCHVISION)
 	tar -xzf dist/*.tar.gz -C $(APART) --strip-components 1
 	rm -r $(APART)/hessian $(APART)/lrfinder
 	cd $(APART) && venv/bin/python -m pytest -n 2 tests
@@ -81,11 +83,10 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(INSTALL) --editable '.[dev]'
-	# timm imports torchvision, of which no version installs beside this torch; what the tests use of it needs none of its own code.
-	$(INSTALL) --no-deps timm torchvision==0.16.2
+	$(INSTALL) --no-deps timm $(TORCHVISION)
 	touch $@ $(VENV)/.demo
 
-# Matplotlib of that time calls what newer versions of pyparsing warn of. torchvision: see above.
+# Matplotlib of that time calls what newer versions of pyparsing warn of. The torchvision is that torch's.
 $(LOWEST)/.dev: pyproject.toml
 	$(PYTHON_LOWEST) -m venv $(LOWEST)
 	$(LOWEST)/bin/python -m pip install --quiet uv

@@ -11,6 +11,7 @@ from enum import Enum
 from typing import Annotated, Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from hessian.checks import LONG
 
@@ -79,7 +80,7 @@ def decode(hint: Any, value: Any) -> Any:
         return None if value is None else decode(options[0], value)
     if origin is Literal:
         return member(arguments, value)
-    if origin is np.ndarray:
+    if origin in (np.ndarray, npt.NDArray):  # the second is a type of its own from NumPy 2.5 on, with Python 3.12 or newer
         return np.array([decode(float, entry) for entry in require(list, value)], dtype=np.float64)
     if origin is tuple:
         return decode_tuple(arguments, require(list, value))

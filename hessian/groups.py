@@ -83,7 +83,8 @@ def is_compiled(step: Any) -> bool:
     if not hasattr(step, "_torchdynamo_orig_callable") or getattr(step, "_torchdynamo_disable", False):
         return False
     function = getattr(step, "__func__", step)
-    return bool(getattr(function, "_torchdynamo_wrapper_id", id(function)) == id(function))
+    around = hasattr(getattr(function, "__wrapped__", None), "_torchdynamo_orig_callable")  # torch 2.6 has no id to tell it by
+    return not around and bool(getattr(function, "_torchdynamo_wrapper_id", id(function)) == id(function))
 
 
 def takes_any_lr(group: Group) -> bool:

@@ -111,6 +111,18 @@ def ranks_of_mesh(tensor: Any) -> set[tuple[int, ...]]:
     return set(map(ranks_of, tensor.device_mesh.get_all_groups())) if is_sharded(tensor) else set()
 
 
+def differentiates_twice(parameters: Iterable[Any]) -> bool:
+    """Whether derivatives in a ``DTensor`` can be derived: torch 2.6 takes what comes out of one for a constant, without a word."""
+    for tensor in filter(is_sharded, parameters):
+        kind, mesh = sys.modules["torch.distributed.tensor"], tensor.device_mesh
+        here = torch.ones(1, device=tensor.to_local().device)
+        one = kind.DTensor.from_local(here, mesh, [kind.Replicate()] * mesh.ndim, run_check=False).requires_grad_()
+        with torch.enable_grad():
+            (first,) = torch.autograd.grad(one.to_local().square().sum(), one, create_graph=True)
+            return torch.autograd.grad(first.to_local().sum(), one, allow_unused=True)[0] is not None
+    return True
+
+
 @contextmanager
 def unsharded(modules: Sequence[Any]) -> Iterator[None]:
     """Whole parameters in every part that ``fully_shard`` was applied to: plain tensors that autograd can differentiate twice.

@@ -31,12 +31,6 @@ def checked(optimizer: Any, max_lr: Any, total_steps: Any) -> tuple[list[float],
     return lr_ratios(optimizer), positive_float("max_lr", max_lr), positive_int("total_steps", total_steps)
 
 
-def check_choice(name: str, value: object, known: Sequence[str]) -> None:
-    """Refuse unknown words."""
-    if value not in known:
-        raise BadArgument(f"{name}={value!r} is unknown; choose {', '.join(map(repr, known))}.")
-
-
 def check_warmup(steps: Any, total: int) -> int:
     """The steps of a warm-up, if a training is left behind it."""
     rise = whole_number("warmup_steps", steps)

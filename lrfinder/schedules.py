@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts, CyclicLR, OneCycleLR, SequentialLR
 
-from hessian.checks import positive_float, positive_int
+from hessian.checks import one_of, positive_float, positive_int
 from hessian.errors import BadArgument
 from lrfinder.schedule_parts import (
     CLR_BASE,
     MOMENTUM,
-    check_choice,
     check_rise,
     check_warmup,
     checked,
@@ -79,7 +78,7 @@ def clr(
     base = max_lr * CLR_BASE if base_lr is None else positive_float("base_lr", base_lr)
     if base > max_lr:
         raise BadArgument(f"base_lr={base:g} is above max_lr={max_lr:g}; swap them.")
-    check_choice("mode", mode, ("triangular", "triangular2", "exp_range"))
+    one_of("mode", mode, ("triangular", "triangular2", "exp_range"))
     rise = check_warmup(warmup_steps, total)
     half = clr_step_size(total - rise, epoch_steps) if step_size is None else positive_int("step_size", step_size)
     decay = CLR_GAMMA ** (CLR_STEPS / total) if gamma is None else positive_float("gamma", gamma)
@@ -170,7 +169,7 @@ def one_cycle(
     start = max_lr * ONECYCLE_START if start_lr is None else positive_float("start_lr", start_lr)
     if start > max_lr:
         raise BadArgument(f"start_lr={start:g} is above max_lr={max_lr:g}; swap them.")
-    check_choice("anneal", anneal, ("cos", "linear"))
+    one_of("anneal", anneal, ("cos", "linear"))
     rise, final = check_rise(pct_start, three_phase, total), positive_float("final_div", final_div)
     lowest, highest = momenta(optimizer, momentum)
     place(optimizer, start, ratios)

@@ -55,6 +55,7 @@ def test_blocks_and_commands_are_found():
 THEIRS = [  # warnings of frameworks about themselves and about each other
     *("-W", "ignore:Failed to load image Python extension"),
     *("-W", "ignore:`torch.jit"),
+    *("-W", "ignore:Implicitly cleaning up:ResourceWarning"),  # torch 2.6, of its own folder
     *("-W", "ignore:`isinstance(treespec, LeafSpec)` is deprecated"),
     *("-W", "ignore:The 'train_dataloader' does not have many workers"),
 ]

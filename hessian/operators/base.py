@@ -51,7 +51,7 @@ class CurvatureOperator(ABC):
             columns = [self @ column for column in other.unbind(1)]
             return torch.stack(columns, dim=1) if columns else other.to(self.like)
         self.products += 1
-        return self._product(other.to(self.like))
+        return self._product(other.to(self.like)).detach()
 
     def to_scipy(self) -> LinearOperator:
         """The same operator for ``scipy.sparse.linalg`` (``eigsh`` and the rest), in float64 on the CPU."""

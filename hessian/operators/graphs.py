@@ -189,5 +189,12 @@ def no_second_derivative(cause: str) -> CurvatureError:
     )
 
 
+def too_old(what: str) -> CurvatureError:
+    """The error where torch itself cannot do it."""
+    return NoSecondDerivativeError(
+        f"torch {torch.__version__} cannot differentiate {what} twice; install a newer one, or pass method='finite_difference'."
+    )
+
+
 class NoSecondDerivativeError(CurvatureError):
     """The model uses an operation that cannot be differentiated twice."""

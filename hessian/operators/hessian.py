@@ -70,7 +70,7 @@ class HessianOperator(LossOperator):
     def differentiate(self, gradient: list[Tensor], vector: Tensor) -> Tensor:
         """Derivative of ``<gradient, vector>``."""
         directions = map(placed, unflatten(vector, self.parameters), self.parameters)
-        return flatten(map(divided, derivative(gradient, self.parameters, list(directions)), self.parameters))
+        return flatten(map(divided, derivative(gradient, self.parameters, list(directions)), self.parameters)).detach()
 
     def start_hint(self) -> Tensor:
         """The gradient: early in training it leans towards the sharp directions."""

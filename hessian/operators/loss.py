@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from hessian.errors import BadArgument
 from hessian.nested import batch_size
 from hessian.operators.base import CurvatureOperator
+from hessian.operators.graphs import too_old
 from hessian.problem import Problem
-from hessian.sharded import fsdp_modules, local
+from hessian.sharded import differentiates_twice, fsdp_modules, local
 from hessian.vectors import real
 
 
@@ -58,13 +59,15 @@ class LossOperator(CurvatureOperator):
 
 
 def refuse_shards(problem: Problem, name: str) -> None:
-    """Refuse a model under ``fully_shard``, whose shards autograd takes for unused: every product would be zero, without a word."""
+    """Refuse shards that autograd takes for unused, under ``fully_shard`` or an old torch: products would be wrong, without a word."""
     if fsdp_modules(problem.modules):
         raise BadArgument(
             f"the model is under fully_shard, whose shards {name} cannot differentiate twice; use "
             f"hessian.operators.unsharded.Unsharded{name}, or, where whole parameters do not fit, FiniteDifferenceOperator; "
             "hessian.stable_lr chooses by itself."
         )
+    if not differentiates_twice(problem.parameters.values()):
+        raise too_old("a model under tensor parallelism")
 
 
 def choose_parameters(problem: Problem, names: Iterable[str] | None) -> dict[str, nn.Parameter]:

@@ -29,7 +29,7 @@ class PreconditionedOperator(CurvatureOperator):
 
     def _product(self, vector: Tensor) -> Tensor:
         scaled = self.scale * vector  # the only new vector: what the operator returns may be its own
-        result = (self.operator @ scaled).detach()
+        result = self.operator @ scaled
         if self.inner is not None:
             result = torch.addcmul(result, self.inner, scaled, out=scaled)
         torch.mul(result, self.scale, out=scaled)

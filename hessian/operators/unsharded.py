@@ -12,11 +12,11 @@ from torch import Tensor
 
 from hessian.errors import BadArgument
 from hessian.operators.ggn import GGNOperator, gauss_newton, linearize, pair_of
-from hessian.operators.graphs import BatchGraphs, Graph, Value, derivative
+from hessian.operators.graphs import BatchGraphs, Graph, Value, derivative, too_old
 from hessian.operators.hessian import HessianOperator, detached, gradient_graph
 from hessian.operators.loss import LossOperator
 from hessian.problem import Problem
-from hessian.sharded import own_part, placed, unsharded, whole
+from hessian.sharded import fsdp_modules, own_part, placed, unsharded, whole
 from hessian.vectors import flatten, unflatten
 
 
@@ -33,6 +33,7 @@ class UnshardedOperator(LossOperator):
 
     Raises:
         BadArgument: If a name is unknown, there is no batch, or tensor parallelism divides the parameters too.
+        CurvatureError: If this torch is too old to gather them for second derivatives.
     """
 
     def __init__(self, problem: Problem, batches: Sequence[Any], *, parameters: Iterable[str] | None = None) -> None:
@@ -40,6 +41,8 @@ class UnshardedOperator(LossOperator):
             raise BadArgument(
                 f"tensor parallelism divides the parameters too, so {type(self).__name__} cannot gather them; use FiniteDifferenceOperator."
             )
+        if not all(hasattr(part, "set_reshard_after_forward") for part in fsdp_modules(problem.modules)):
+            raise too_old("a model under fully_shard")
         LossOperator.__init__(self, problem, batches, parameters)  # not that of the operator beside, which keeps graphs
         self._whole: list[Any] = []
         self.graphs = BatchGraphs(self.problem, batches, self._graph, keep=False)

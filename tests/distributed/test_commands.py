@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from launch import ROOT, torchrun
+from versions import SHARDS_ON_CPU
 
 import lrfinder
 
@@ -26,6 +27,7 @@ def test_ddp_finds_one_learning_rate_and_trains_with_it(tmp_path: Path):
     assert float(re.findall(r"^last loss ([\d.]+)$", done.stdout, flags=re.MULTILINE)[0]) < 0.3  # 2.3 at the start
 
 
+@pytest.mark.skipif(not SHARDS_ON_CPU, reason="this torch cannot train under fully_shard on a CPU")
 def test_fsdp_prints_and_draws_once(tmp_path: Path):
     done = torchrun(str(EXAMPLES / "fsdp.py"), ranks=2, folder=tmp_path)
     assert done.returncode == 0, done.stderr

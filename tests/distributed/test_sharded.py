@@ -8,15 +8,21 @@ from typing import Any
 
 import pytest
 from launch import found_by, value_of
+from versions import SHARDS_ON_CPU
 
 CLOSE = 1e-10
 KINDS = [("fsdp", 2), ("tensor", 2), ("hybrid", 4), ("both", 4)]
 TWO = KINDS[:2]
 
+new_torch = pytest.mark.skipif(not SHARDS_ON_CPU, reason="this torch derives nothing in a sharded tensor")
+
 
 @pytest.fixture
 def values(common: Path, kind: str, ranks: int):
     """What a check gave on every rank for this kind of division."""
+
+    if not SHARDS_ON_CPU and kind != "tensor":
+        pytest.skip("this torch cannot train under fully_shard on a CPU")
 
     def read(check: str) -> list[Any]:
         found = [value[kind] for value in value_of(found_by("fsdp", ranks, common, LRFINDER_TIMEOUT="30"), check)]
@@ -26,6 +32,7 @@ def values(common: Path, kind: str, ranks: int):
     return read
 
 
+@new_torch
 @pytest.mark.parametrize(("kind", "ranks"), KINDS)
 def test_eigenvalues_are_those_of_one_process(values, kind, ranks):
     found = values("eigenvalues")
@@ -34,6 +41,7 @@ def test_eigenvalues_are_those_of_one_process(values, kind, ranks):
     assert all(value["shapes"][0] < 84 for value in found)  # no rank holds a whole vector
 
 
+@new_torch
 @pytest.mark.parametrize(("kind", "ranks"), TWO)
 def test_gauss_newton_sums_density_and_batch_sharpness_are_those_of_one_process(values, kind, ranks):
     found = values("estimates")
@@ -47,6 +55,17 @@ def test_gauss_newton_sums_density_and_batch_sharpness_are_those_of_one_process(
         assert value["refused"].startswith("BadType: batch noise needs a HessianOperator, but got a FiniteDifferenceOperator")
 
 
+def test_second_derivatives_of_a_dtensor_are_never_wrong_without_a_word(common):
+    for value in value_of(found_by("fsdp", 2, common, LRFINDER_TIMEOUT="30"), "eigenvalues"):
+        found = value["tensor"]
+        assert found["off"] < CLOSE if SHARDS_ON_CPU else "cannot differentiate a model under tensor parallelism twice" in found["failed"]
+    for value in value_of(found_by("fsdp", 2, common, LRFINDER_TIMEOUT="30"), "limits"):
+        for limit in value["tensor"].values():
+            assert limit["off"] < 1e-6  # central differences
+            assert limit["method"] == ("autograd" if SHARDS_ON_CPU else "finite_difference")
+
+
+@new_torch
 def test_exact_operators_refuse_what_tensor_parallelism_divides_too(common):
     for value in value_of(found_by("fsdp", 4, common, LRFINDER_TIMEOUT="30"), "eigenvalues"):
         assert value["both"]["refused"].startswith("BadArgument: tensor parallelism divides the parameters too, so UnshardedGGNOperator")
@@ -61,6 +80,7 @@ def test_vectors_start_alike_and_dot_products_count_every_number_once(values, ki
         assert value["local"] > 1e-5  # what item() of a partial sum would have given
 
 
+@new_torch
 def test_what_would_be_wrong_without_a_word_is_refused_or_doubted(common):
     for rank, value in enumerate(value_of(found_by("fsdp", 2, common, LRFINDER_TIMEOUT="30"), "traps")):
         assert all(said.startswith("BadArgument: the model is under fully_shard") for said in value["told"])
@@ -68,6 +88,7 @@ def test_what_would_be_wrong_without_a_word_is_refused_or_doubted(common):
         assert value["loss"] == [3.0, 1.0 + rank]  # item() of a partial sum is this rank's part
 
 
+@new_torch
 @pytest.mark.parametrize(("kind", "ranks"), KINDS)
 def test_stable_lrs_are_those_of_one_process(values, kind, ranks):
     for value in values("limits"):

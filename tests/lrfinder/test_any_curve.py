@@ -165,7 +165,7 @@ def test_a_cyclical_range_lies_within_the_clean_range_and_is_one(curve):
 
 
 def test_cyclical_ranges_are_found_among_such_curves():
-    found = settings(phases=[Phase.generate])
+    found = settings(phases=[Phase.generate], max_examples=1000)
     find(curves(), lambda curve: len(curve.metric) > 0 and answer(curve, lambda: curve.clr_range()) is not None, settings=found)
 
 

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import stat
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -210,9 +211,10 @@ def test_a_spoiled_metric_or_group_is_refused_in_one_sentence(name, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+DEEP = sys.version_info >= (3, 13)  # Python's own reader goes as deep as ours allows
 HOSTILE = {
-    "deeply nested lists": (b"[" * 9000 + b"]" * 9000, "recursion"),
-    "deeply nested objects": (b'{"a":' * 9000 + b"1" + b"}" * 9000, "recursion"),
+    "deeply nested lists": (b"[" * 9000 + b"]" * 9000, "it holds a list, not an object" if DEEP else "recursion"),
+    "deeply nested objects": (b'{"a":' * 9000 + b"1" + b"}" * 9000, "its kind is None" if DEEP else "recursion"),
     "many empty lists": (b"[" + b"[]," * MOST_NESTED + b"[]]", f"at most {MOST_NESTED:,} are read"),
     "a number too large": (swapped("0.5", "1e999"), "the number 1e999 is too large"),
     "a million digits": (swapped("0.5", "9" * 1_000_000), "is too large"),

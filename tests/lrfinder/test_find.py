@@ -601,7 +601,7 @@ def test_a_suggestion_that_does_not_train_is_lowered_until_it_does(monkeypatch, 
     ratio = found.lr / (300 * whole.lr)
     assert ratio in [pytest.approx(3.0**-k) for k in (1, 2, 3, 4)]
     assert found.confirmation.passed
-    assert found.confirmation.lr == found.lr
+    assert found.confirmation.lr == pytest.approx(found.lr, rel=1e-12)
     assert found.interval == pytest.approx((300 * ratio * whole.interval[0], 300 * ratio * whole.interval[1]))
     assert found.interval[0] < found.lr < found.interval[1]
     assert found.factors == {**whole.factors, "a higher LR failed in a short training": pytest.approx(ratio)}

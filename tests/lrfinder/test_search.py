@@ -186,7 +186,7 @@ def test_a_control_variate_takes_the_differences_between_batches_out():
     scale = float(found.baseline.mean() / plain.baseline.mean())
     assert found.steadied
     assert (found.status, found.break_lr) == (plain.status, plain.break_lr)
-    assert found.corrected == pytest.approx(scale * plain.losses, rel=1e-9)
+    assert found.corrected == pytest.approx(scale * plain.losses, rel=1e-7)  # rounding grows with the losses where they blow up
     assert found.initial == pytest.approx(scale * plain.initial)
     expected, basin = find_basin(plain), find_basin(found)
     assert (basin.left, basin.right, basin.points) == pytest.approx((expected.left, expected.right, expected.points), abs=1e-9)
