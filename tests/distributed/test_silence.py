@@ -10,7 +10,7 @@ from versions import GLOO_GIVES_UP
 
 PATIENCE = 8.0
 
-pytestmark = pytest.mark.skipif(not GLOO_GIVES_UP, reason="with this torch a rank inside a backward pass did not come back; why was not found")
+pytestmark = pytest.mark.skipif(not GLOO_GIVES_UP, reason="with this torch a rank did not come back from its backward pass")
 
 
 @pytest.fixture(scope="session")
