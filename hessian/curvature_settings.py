@@ -14,8 +14,6 @@ from hessian.solvers.stopping import Stop
 from hessian.watched import Told
 
 Method = Literal["auto", "autograd", "finite_difference"]
-
-
 Along = Literal["hessian", "update"]
 
 

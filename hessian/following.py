@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from torch import Tensor
 
@@ -29,10 +30,13 @@ class Follower:
         self._before: Tensor | None = None
         self._shares = (1.0, LEAN)
 
-    def top(self, operator: CurvatureOperator, tol: float) -> EigenResult:
-        """It, to ``tol`` of its residual; from where it was, or from nothing at first and where weights have come or gone."""
+    def top(self, operator: CurvatureOperator, tol: float, every: Callable[[bool], bool]) -> EigenResult:
+        """It, to ``tol`` of its residual; from where it was, or from nothing at first and where weights have come or gone.
+
+        ``every``: whether something is true on every rank, each of which holds a part of the weights.
+        """
         before = self._before
-        if before is None or before.shape[0] != operator.space.length:
+        if before is None or not every(before.shape[0] == operator.space.length):
             found = lanczos(operator, seed=self._seed)
         else:
             gradient = towards(operator, before)

@@ -51,7 +51,7 @@ class SharpnessMonitor:
     """Follows the (preconditioned) sharpness of a training against its optimizer's limit, and leaves no trace on the training.
 
     Call ``step(batch)`` once for every training step, anywhere in the loop. Every ``every``-th call measures on that batch: a gradient
-    and two to three Hessian-vector products if it is the same batch every time, three to four if it is another one, about eight where
+    and two to three Hessian-vector products if it is the same batch every time, three to four if it is another one, about seven where
     a full-batch training stands at its limit (docs/schedules.md); the first reading takes about eight. The optimizer's present state is
     its history, and the model stays in the mode it is in. A sentence is logged under the name ``"hessian"`` when the LR comes to lie
     above the limit, and when the sharpness has fallen so far that the LR could be raised; a measurement that fails does not stop the
@@ -191,7 +191,7 @@ class SharpnessMonitor:
 
     def _along_hessian(self, problem: Problem, batch: Any, geometry: OptimizerGeometry, settings: CurvatureSettings) -> Measured:
         operator = make_operator(problem, [batch], settings)
-        top = self._follower.top(geometry.around(operator), self._tolerance())
+        top = self._follower.top(geometry.around(operator), self._tolerance(), geometry.team.every)
         doubts = [doubt for doubt in doubts_of(problem, operator, top, [batch]) if doubt is not CurvatureDoubt.NO_NOISE]
         if self._preconditioned and optimizer_age(self._optimizer) < PRE_ROLL:
             doubts.append(CurvatureDoubt.YOUNG)

@@ -25,9 +25,7 @@ def prepare_geometry(problem: Problem, settings: CurvatureSettings) -> tuple[Opt
     age = optimizer_age(problem.optimizer)
     first, steps = None, max(PRE_ROLL - age, 0)
     problem.seed(settings.seed)
-    stream = watched_steps(
-        islice(problem.batches, steps), settings.told
-    )  # one pass for both: started anew, it would give the first batch twice
+    stream = watched_steps(islice(problem.batches, steps), settings.told)  # one for both: anew, it would give the first batch twice
     if age == 0 and settings.first_step_for > 0:
         pre_roll(problem, islice(stream, 1))
         first = OptimizerGeometry(problem, limits_of(problem.optimizer), ratios)

@@ -31,7 +31,8 @@ class SharpnessReading(Result):
             measured, as after the loss blew up.
         limit_lr: The LR up to which that is stable; infinite if no direction curves upward, NaN if it could not be measured.
         hvps: Hessian-vector products made.
-        error: Some eigenvalue lies this close to ``sharpness``, which itself is never above the sharpest; NaN if it could not be measured.
+        error: Some eigenvalue lies this close to ``sharpness``, which itself is never above the sharpest; 0 along
+            the update, which is exact, and NaN if it could not be measured.
         advice: What it means, in one sentence; empty if all is well.
         doubts: Reasons to trust it less.
     """

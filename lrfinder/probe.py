@@ -145,7 +145,7 @@ def of_all(aside: SetAside, team: Team) -> SetAside:
 def blown_up(losses: Sequence[float], before: float) -> bool:
     """Whether the last loss is not finite, or the running median is far above the start: the first loss, or the score before if higher.
 
-    A heavy-tailed loss may begin with an easy batch, which no later one comes near.
+    Far is twice the larger magnitude of both. A heavy-tailed loss may begin with an easy batch, which no later one comes near.
     """
     if not math.isfinite(losses[-1]):
         return True

@@ -79,8 +79,8 @@ def place(optimizer: Any, lr: float, ratios: Sequence[float]) -> None:
 
 
 def start_share(steps: int, peak: float, start: float | None) -> float:
-    """Where a warm-up starts, as a share of ``peak``."""
-    share = 1 / (steps + 1) if start is None else positive_float("warmup_lr", start) / peak
+    """Where a warm-up starts, as a share of ``peak``; from zero, the first of its steps is one above it."""
+    share = 1 / (steps + 1) if start is None or start == 0 else positive_float("warmup_lr", start) / peak
     if share > 1:
         raise BadArgument(f"warmup_lr={start:g} is above the {peak:g} that the warm-up leads to; pass less.")
     return share

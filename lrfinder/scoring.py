@@ -24,6 +24,7 @@ from lrfinder.progress import Progress
 from lrfinder.setaside import set_aside
 from lrfinder.steps import Steps
 
+COUNTING = (nn.modules.batchnorm._BatchNorm.forward, nn.SyncBatchNorm.forward)
 SETTLING = 20  # batches that running statistics are taken from: with heavy-tailed inputs ten are too few
 
 
@@ -162,15 +163,21 @@ def fresh(norms: Sequence[Any]) -> Iterator[None]:
 
     A larger ``momentum`` would do as well, and compile the model anew.
     """
-    before = [(norm.running_mean.clone(), norm.running_var.clone()) for norm in norms]
+    before = [tuple(value.clone() for value in statistics_of(norm)) for norm in norms]
     for norm in norms:
-        for value in (norm.running_mean, norm.running_var, norm.num_batches_tracked):
+        for value in statistics_of(norm):
             value.zero_()
     yield
     for norm, old in zip(norms, before, strict=True):
         weight = weight_of_seen(norm)
-        for value, was in zip((norm.running_mean, norm.running_var), old, strict=True):
-            value.copy_(torch.where(weight > 0, value / weight, was))  # none: a momentum of zero, or a layer out of use
+        for value, was in zip(statistics_of(norm), old, strict=True):
+            seen = value if value is norm.num_batches_tracked else value / weight
+            value.copy_(torch.where(weight > 0, seen, was))  # none: a momentum of zero, or a layer out of use
+
+
+def statistics_of(norm: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean, variance, and how many batches they are from."""
+    return norm.running_mean, norm.running_var, norm.num_batches_tracked
 
 
 def weight_of_seen(norm: Any) -> Tensor:
@@ -185,8 +192,8 @@ def keeps_statistics(module: nn.Module) -> bool:
 
 
 def counts_batches(norm: Any) -> bool:
-    """Whether it counts what it sees: an ``InstanceNorm`` does not."""
-    return isinstance(norm, nn.modules.batchnorm._BatchNorm) and norm.num_batches_tracked is not None
+    """Whether it counts what it sees: an ``InstanceNorm`` does not, and a class with a ``forward`` of its own may not."""
+    return type(norm).forward in COUNTING and norm.num_batches_tracked is not None
 
 
 @contextmanager

@@ -37,7 +37,7 @@ def measure(task: Task, suggested: Records, records: Records) -> None:
 
 
 def tried(task: Task, seed: int, lr: float, limit: float) -> Record:
-    """The loss that every kind of warm-up leads to."""
+    """The loss that every kind of warm-up leads to. The advised one starts at the steady limit, as ours did when this was measured."""
     advised = warm_up(lr, limit, task.steps, SCHEDULE)
     usual = WarmUp(round(SHARE * task.steps), 0.0)
     record: Record = {"lr": lr, "limit": limit, "none": reached(task, seed, lr, WarmUp(0, lr)), "usual": reached(task, seed, lr, usual)}

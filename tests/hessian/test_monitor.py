@@ -18,7 +18,9 @@ from trainings import forever
 import lrfinder
 from hessian import CurvatureDoubt, CurvatureError, Problem, SharpnessMonitor, SharpnessReading, SharpnessRecord
 from hessian.errors import BadArgument, BadType
+from hessian.following import Follower
 from hessian.limits import limits_of
+from hessian.operators.dense import DenseOperator
 
 SPECTRUM = [-3.0, 0.5, 1.0, 2.0, 8.0, 20.0]
 
@@ -467,3 +469,9 @@ def test_bad_arguments_are_refused_at_once(changes, error, sentence):
 def test_a_writer_that_cannot_write_is_refused():
     with pytest.raises(BadType, match="writer is a list without add_scalar, log and log_metrics; pass a TensorBoard SummaryWriter"):
         quadratic_training()[2].log_to([])
+
+
+def test_where_weights_came_or_went_on_another_rank_all_start_anew():
+    operator, follower = DenseOperator(torch.diag(torch.linspace(1.0, 20.0, 40, dtype=torch.float64))), Follower(0)
+    first, warm = (follower.top(operator, 0.02, bool).hvps for _ in range(2))
+    assert warm < first == follower.top(operator, 0.02, lambda same: False).hvps

@@ -14,7 +14,7 @@ import trainings
 from hypothesis import given
 from hypothesis import strategies as st
 from oracles import assert_untouched, fingerprint
-from torch import nn
+from torch import Tensor, nn
 from trainings import ADAM, SGD, Training, make
 
 from hessian.problem import Problem
@@ -374,12 +374,15 @@ def test_a_score_is_that_of_the_last_weights_however_slowly_batch_norm_forgets(m
 
 
 def test_statistics_that_see_nothing_stay_as_they_are():
-    """A momentum of zero, a layer that is out of use; and one kind of norm does not count what it sees."""
+    """A momentum of zero, a layer that is out of use; and one kind of norm does not count what it sees, nor one with its own forward."""
     training = make()
     norm, spare = training.model[1], nn.BatchNorm1d(3)
     training.model = nn.Sequential(training.model, nn.Unflatten(1, (1, 3)), nn.InstanceNorm1d(1, track_running_stats=True), nn.Flatten())
     training.model[0][0].spare = spare
     norm.momentum = 0.0
+    spare.num_batches_tracked.fill_(7)
+    own = Uncounted(1)
+    training.model.append(nn.Unflatten(1, (1, 3))).append(own).append(nn.Flatten())
     for value in (norm.running_mean, norm.running_var, spare.running_mean, spare.running_var):
         value.fill_(0.5)
     problem = Problem(training.model, training.optimizer, training.data, training.criterion)
@@ -387,6 +390,15 @@ def test_statistics_that_see_nothing_stay_as_they_are():
     for value in (norm.running_mean, norm.running_var, spare.running_mean, spare.running_var):
         assert torch.equal(value, torch.full_like(value, 0.5))
     assert training.model[2].running_mean.abs() > 1e-3
+    assert spare.num_batches_tracked == 7
+    assert own.running_var != 1.0
+
+
+class Uncounted(nn.BatchNorm1d):
+    """Takes the statistics in, and counts no batch."""
+
+    def forward(self, signals: Tensor) -> Tensor:
+        return nn.functional.batch_norm(signals, self.running_mean, self.running_var, training=True, momentum=0.1)
 
 
 def test_flags_come_back_after_an_error_too():
