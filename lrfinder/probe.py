@@ -11,7 +11,7 @@ from typing import Any
 
 from hessian.batches import Ahead
 from hessian.distributed import Team
-from hessian.groups import lr_ratios, set_lr
+from hessian.groups import let_vary, lr_ratios, write_lr
 from hessian.problem import Problem
 from hessian.readout import Readout
 from hessian.snapshot import Snapshot
@@ -84,9 +84,10 @@ class Prober:
         ratios, losses = lr_ratios(self.problem.optimizer), list[float]()
         source, readout = iter(self.aside.training), self._readout()
         readout.ahead = source if isinstance(source, Ahead) else None
+        let_vary(self.problem.optimizer)
         for step, batch in enumerate(self.progress.over(islice(source, steps), steps, f"trying {lr:.2g}")):
             readout.more = step + 1 < steps
-            set_lr(self.problem.optimizer, lr * schedule_shape(schedule, step, steps), ratios)
+            write_lr(self.problem.optimizer, lr * schedule_shape(schedule, step, steps), ratios)
             self.spent.steps += 1
             if self._blows_up(losses, self._step(batch, readout, losses)):
                 return math.inf

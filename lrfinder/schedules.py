@@ -220,7 +220,7 @@ def suggested_warmup(found: Suggestion, peak: float, total: int) -> dict[str, An
         return {}
     advice = advised(positive_float("max_lr", peak), found.limit, positive_int("total_steps", total), None)
     steps = min(advice.steps, total - 1)
-    return {"warmup_steps": steps, "warmup_lr": advice.start_lr or None} if steps else {}
+    return {"warmup_steps": steps, "warmup_lr": advice.start_lr} if steps else {}
 
 
 def epoch_steps(found: Suggestion) -> int | None:

@@ -15,6 +15,7 @@ HAS_DECOUPLED_ADAM = "decoupled_weight_decay" in inspect.signature(torch.optim.A
 SHARDS_ON_CPU = hasattr(torch.cpu.Stream, "record_event")  # torch 2.6 cannot train under fully_shard there; nor derive a DTensor twice
 GLOO_GIVES_UP = SHARDS_ON_CPU  # with 2.6 a rank whose peer is silent did not come back from its backward pass
 HAS_NUMPY_2 = int(version("numpy").split(".")[0]) >= 2
+TORCH = tuple(map(int, version("torch").split(".")[:2]))
 CLICK = tuple(map(int, version("click").split(".")[:2]))  # from 8.2 on a group without a command is wrong usage
 
 

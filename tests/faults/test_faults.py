@@ -27,7 +27,7 @@ from harness import (
     in_turn,
 )
 from subjects import ENTRIES, OPTIMIZERS, PLACES, UNCALLED, subject_of
-from versions import SHARDS_ON_CPU
+from versions import TORCH
 
 import hessian.snapshot.guard
 import lrfinder.sweep
@@ -57,7 +57,7 @@ def test_a_loss_that_goes_wrong_at_any_call_leaves_no_trace(optimizer, entry, pa
 def test_the_search_that_meets_the_faults_has_all_its_parts(optimizer):
     clean = clean_run(optimizer, "find_lr")
     assert len(clean.sweeps) == 2
-    if optimizer == "rmsprop" and not SHARDS_ON_CPU:
+    if optimizer == "rmsprop" and TORCH < (2, 7):
         pytest.skip("with torch 2.6 the noise of this training's batches is larger than its gain, and the search says so")
     assert len(clean.result.probes.runs) >= 3
     assert clean.result.limit is not None or clean.result.no_limit is not None
