@@ -6,16 +6,17 @@ from .directional import smith_topin_lr as smith_topin_lr
 from .directional import update_direction as update_direction
 from .doubts import CurvatureDoubt as CurvatureDoubt
 from .errors import CurvatureError as CurvatureError
+from .geometry import PreconditionedOperator as PreconditionedOperator
 from .limits import StabilityLimit as StabilityLimit
 from .limits import stability_limit as stability_limit
 from .monitor import SharpnessMonitor as SharpnessMonitor
 from .noise import batch_sharpness as batch_sharpness
 from .noise import noise_limit as noise_limit
 from .operators.base import CurvatureOperator as CurvatureOperator
+from .operators.choice import sharpness_by_parameter as sharpness_by_parameter
 from .operators.finite_difference import FiniteDifferenceOperator as FiniteDifferenceOperator
 from .operators.ggn import GGNOperator as GGNOperator
 from .operators.hessian import HessianOperator as HessianOperator
-from .operators.preconditioned import PreconditionedOperator as PreconditionedOperator
 from .problem import Problem as Problem
 from .readings import SharpnessReading as SharpnessReading
 from .readings import SharpnessRecord as SharpnessRecord
@@ -24,7 +25,6 @@ from .results import EigenResult as EigenResult
 from .results import Estimate as Estimate
 from .results import SpectralDensity as SpectralDensity
 from .results import StableLR as StableLR
-from .sharpest import sharpness_by_parameter as sharpness_by_parameter
 from .snapshot import preserve as preserve
 from .solvers.density import spectral_density as spectral_density
 from .solvers.lanczos import lanczos as lanczos

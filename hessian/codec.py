@@ -1,14 +1,17 @@
-"""Results to plain JSON values and back, driven by the types of the dataclass fields."""
+"""Results to JSON and back: by the types of the dataclass fields, with what a number may be, and refusing what ``save`` never writes."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence, Sized
+from dataclasses import dataclass
 from enum import Enum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -135,3 +138,86 @@ def require(kind: Any, value: Any) -> Any:
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise TypeError(f"{value!r:.40} is of the wrong type")
     return value
+
+
+MOST_NESTED = 10_000  # lists and objects: empty ones take thirty times their text in memory, numbers eight times
+
+
+def parse(content: bytes) -> Any:
+    """The value that UTF-8 text, with a byte order mark or without, stands for.
+
+    Raises:
+        ValueError: If it is no JSON, or names a key twice, or holds NaN, infinity or a number too large for a float.
+        RecursionError: If it is nested too deeply.
+    """
+    nested = content.count(b"[") + content.count(b"{")
+    if nested > MOST_NESTED:
+        raise ValueError(f"it holds {nested:,} lists and objects, and at most {MOST_NESTED:,} are read")
+    text = content.decode("utf-8-sig")
+    return json.loads(text, object_pairs_hook=without_twins, parse_constant=refuse_constant, parse_float=finite, parse_int=whole)
+
+
+def without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object, whose keys are all different: of two values nobody can say which is meant."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twin = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ValueError(f"the key {twin!r:.40} stands there twice")
+    return found
+
+
+def refuse_constant(name: str) -> NoReturn:
+    """NaN and infinity are text in our files, for JSON has no number for them."""
+    raise ValueError(f"{name} is no JSON")
+
+
+def finite(text: str) -> float:
+    """A number that a float can hold; ``1e999`` would become infinity without a word."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"the number {text:.40} is too large")
+    return number
+
+
+def whole(text: str) -> int:
+    """A whole number that a float can hold too; Python itself would spend minutes on a million digits."""
+    finite(text)
+    return int(text)
+
+
+SMALLEST_LR, LARGEST_LR = 1e-300, 1e300  # so that an LR times a few factors is a float above zero
+LARGEST_LOSS = 1e300  # sums of a million losses up to here are floats; beyond, a loss counts as blown up
+
+
+@dataclass(frozen=True)
+class Range:
+    """A condition in words and as a function."""
+
+    words: str
+    holds: Callable[[Any], bool]
+
+    def check(self, value: Any) -> Any:
+        """``value``, if the condition holds.
+
+        Raises:
+            ValueError: If not.
+        """
+        if not self.holds(value):
+            raise ValueError(f"{value!r:.40} is not {self.words}")
+        return value
+
+
+def is_filled(values: Sized) -> bool:
+    """Whether there is an entry."""
+    return len(values) > 0
+
+
+Positive = Annotated[float, Range("a positive finite number", lambda value: 0 < value < math.inf)]
+AboveZero = Annotated[float, Range("above zero", lambda value: value > 0)]
+Count = Annotated[int, Range("at least 0", lambda value: value >= 0)]
+Some = Annotated[int, Range("at least 1", lambda value: value >= 1)]
+Share = Annotated[float, Range("from 0 to 1", lambda value: 0 <= value <= 1)]
+Portion = Annotated[float, Range("above 0, at most 1", lambda value: 0 < value <= 1)]
+Half = Annotated[float, Range("from 0 to 0.5", lambda value: 0 <= value <= 0.5)]
+LossOrInf = Annotated[float, Range("a loss, or infinite", lambda value: value == math.inf or abs(value) <= LARGEST_LOSS)]
+Filled = Range("filled", is_filled)

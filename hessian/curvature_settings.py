@@ -8,10 +8,10 @@ from typing import Literal
 
 from hessian.checks import one_of, positive_float, positive_int, whole_number
 from hessian.errors import BadArgument
+from hessian.operators.base import Told
 from hessian.operators.graphs import GRAPH_MEMORY
 from hessian.solvers.krylov import KEPT, Kept
 from hessian.solvers.stopping import Stop
-from hessian.watched import Told
 
 Method = Literal["auto", "autograd", "finite_difference"]
 Along = Literal["hessian", "update"]

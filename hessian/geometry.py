@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from hessian.operators.base import CurvatureOperator
-from hessian.operators.preconditioned import PreconditionedOperator
+from hessian.curvature_settings import CurvatureSettings
+from hessian.groups import lr_ratios, set_lr
+from hessian.limits import limits_of, optimizer_age
+from hessian.operators.base import CurvatureOperator, watched_steps
 from hessian.preconditioner import inverse
 from hessian.problem import Problem
 from hessian.registry import StabilityLimit
 from hessian.sharded import local
+from hessian.step import train_step
 from hessian.vectors import flatten, real
 
 
@@ -83,3 +88,62 @@ class OptimizerGeometry:
 def state_here(state: Mapping[str, Any]) -> dict[str, Any]:
     """The optimizer's state of a parameter; of a sharded one what lies here."""
     return {name: local(value) for name, value in state.items()}
+
+
+class PreconditionedOperator(CurvatureOperator):
+    """``S (H + inner) S + outer`` with diagonal ``S``, ``inner`` and ``outer``.
+
+    With ``S = P^-1/2`` it is similar to ``P^-1 (H + inner)`` and, unlike that, symmetric: the same eigenvalues, a real Lanczos.
+
+    Args:
+        operator: ``H``.
+        scale: Diagonal of ``S``, shape ``(n,)``. Zero takes a coordinate out.
+        inner: Diagonal added to ``H`` (weight decay that is part of the gradient), shape ``(n,)``, or None.
+        outer: Diagonal added outside (weight decay that is not), shape ``(n,)``, or None.
+    """
+
+    def __init__(self, operator: CurvatureOperator, scale: Tensor, inner: Tensor | None = None, outer: Tensor | None = None) -> None:
+        super().__init__(operator.size, operator.like, operator.space)
+        self.operator = operator
+        self.scale = scale
+        self.inner = inner
+        self.outer = outer
+
+    def _product(self, vector: Tensor) -> Tensor:
+        scaled = self.scale * vector  # the only new vector: what the operator returns may be its own
+        result = self.operator @ scaled
+        if self.inner is not None:
+            result = torch.addcmul(result, self.inner, scaled, out=scaled)
+        torch.mul(result, self.scale, out=scaled)
+        return scaled if self.outer is None else scaled.addcmul_(self.outer, vector)
+
+    def start_hint(self) -> Tensor | None:
+        hint = self.operator.start_hint()
+        return None if hint is None else self.scale * hint
+
+
+PRE_ROLL = 16  # squared gradients averaged before Adam's P is read; fewer leave chance zeros in it that look like sharp directions
+
+
+def prepare_geometry(problem: Problem, settings: CurvatureSettings) -> tuple[OptimizerGeometry | None, OptimizerGeometry, int]:
+    """The optimizer's geometry after one step, if it has made none yet; the steady one; and the steps made for them at LR zero."""
+    limits, ratios = limits_of(problem.optimizer), lr_ratios(problem.optimizer)
+    if all(limit.preconditioner is None for limit in limits):
+        return None, OptimizerGeometry(problem, limits, ratios), 0
+    age = optimizer_age(problem.optimizer)
+    first, steps = None, max(PRE_ROLL - age, 0)
+    problem.seed(settings.seed)
+    stream = watched_steps(islice(problem.batches, steps), settings.told)  # one for both: anew, it would give the first batch twice
+    if age == 0 and settings.first_step_for > 0:
+        pre_roll(problem, islice(stream, 1))
+        first = OptimizerGeometry(problem, limits_of(problem.optimizer), ratios)
+    pre_roll(problem, stream)
+    return first, OptimizerGeometry(problem, limits_of(problem.optimizer), ratios), steps
+
+
+def pre_roll(problem: Problem, batches: Iterable[Any]) -> None:
+    """Real steps at LR zero, so that a young adaptive optimizer knows the size of its gradients."""
+    set_lr(problem.optimizer, 0.0, [0.0] * len(problem.optimizer.param_groups))
+    for batch in batches:
+        train_step(problem, batch)
+    problem.optimizer.zero_grad()

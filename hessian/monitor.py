@@ -21,13 +21,12 @@ from hessian.directional import descent_limit, update_direction
 from hessian.doubts import CurvatureDoubt
 from hessian.errors import BadArgument, CurvatureError
 from hessian.following import Follower
-from hessian.geometry import OptimizerGeometry
+from hessian.geometry import PRE_ROLL, OptimizerGeometry
 from hessian.groups import base_lrs, lr_ratios
 from hessian.limits import limits_of, optimizer_age
 from hessian.losses import LossFn
 from hessian.operators.choice import make_operator
 from hessian.operators.graphs import NoSecondDerivativeError
-from hessian.pre_roll import PRE_ROLL
 from hessian.problem import Problem, trained_parameters
 from hessian.readings import SharpnessReading, SharpnessRecord
 from hessian.registry import find_limit, no_limit_cause

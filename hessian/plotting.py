@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hessian.ranges import LARGEST_LOSS
+from hessian.codec import LARGEST_LOSS
 from hessian.readings import SharpnessRecord
 from hessian.result_base import Floats, save_figure
 from hessian.results import SpectralDensity, StableLR

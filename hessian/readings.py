@@ -7,9 +7,9 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
+from hessian.codec import Count, Range
 from hessian.doubts import CurvatureDoubt
 from hessian.layout import wrapped
-from hessian.ranges import Count, Range
 from hessian.result_base import Result
 
 if TYPE_CHECKING:

@@ -13,11 +13,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from hessian.codec import decode_fields, encode_fields
+from hessian.codec import decode_fields, encode_fields, parse
 from hessian.errors import BadArgument
-from hessian.files import read_limited, write_atomically
-from hessian.reports.embedded import extract
-from hessian.strict_json import parse
+from hessian.files import extract, read_limited, write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from hessian.codec import LARGEST_LOSS, AboveZero, Count, Positive, Some
 from hessian.doubts import CurvatureDoubt
-from hessian.ranges import LARGEST_LOSS, AboveZero, Count, Positive, Some
 from hessian.result_base import Floats, Result
 
 if TYPE_CHECKING:

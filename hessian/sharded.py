@@ -164,3 +164,15 @@ def param_groups_of(state: Any) -> list[Any]:
 def mesh_infos(module: Any) -> list[Any]:
     """What ``fully_shard`` knows of its mesh."""
     return [group.mesh_info for group in param_groups_of(module._get_fsdp_state())]
+
+
+def shards_of(modules: Sequence[nn.Module]) -> Callable[[], None]:
+    """Reshard, now and whenever called: a forward pass may leave whole parameters where the shards were, which nobody would update."""
+    reshard(modules)
+    flags = keep_flags(modules)
+
+    def restore() -> None:
+        reshard(modules)
+        flags()
+
+    return restore

@@ -15,15 +15,15 @@ from hessian.describe import describe_optimizer
 from hessian.directional import descent_limit, update_direction
 from hessian.doubts import CurvatureDoubt
 from hessian.errors import CurvatureError
-from hessian.geometry import OptimizerGeometry
+from hessian.geometry import OptimizerGeometry, prepare_geometry
 from hessian.losses import LossFn
 from hessian.nested import batch_size
 from hessian.noise import curvature_variance, noise_limit
+from hessian.operators.base import watched
 from hessian.operators.choice import make_operator, shares_of
 from hessian.operators.finite_difference import FiniteDifferenceOperator
 from hessian.operators.graphs import GRAPH_MEMORY, NoSecondDerivativeError
 from hessian.operators.hessian import HessianOperator
-from hessian.pre_roll import prepare_geometry
 from hessian.precision import autocast_devices
 from hessian.problem import Problem
 from hessian.recipe import Autocast
@@ -31,7 +31,6 @@ from hessian.results import EigenResult, StableLR
 from hessian.snapshot import Place
 from hessian.solvers.krylov import Kept
 from hessian.solvers.lanczos import lanczos
-from hessian.watched import watched
 
 FIRST_STEP_HVPS = 12  # the step-0 preconditioner is wildly uneven, so its sharpness is only asked for roughly
 INACCURATE = 0.1  # relative error of a finite difference beyond which it is doubted

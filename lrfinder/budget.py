@@ -1,11 +1,13 @@
-"""How a number of gradients is spent."""
+"""How a number of gradients is spent: what of, on what, and in which phases, for the bar, which says how long it takes."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from hessian.checks import positive_int
 from hessian.errors import BadArgument
+from lrfinder.constants import CONSTANTS
 
 BUDGETS = {"quick": 150, "standard": 350, "thorough": 850}
 LEAST = 60
@@ -98,3 +100,63 @@ def number_of_gradients(budget: str | int) -> int:
     if budget not in BUDGETS:
         raise BadArgument(f"budget={budget!r} is unknown; choose {', '.join(map(repr, BUDGETS))}, or a number of gradients.")
     return BUDGETS[budget]
+
+
+FORWARD = 1 / 3  # of a gradient
+PRODUCT = 2.3  # a Hessian-vector product over one batch, through a kept graph (docs/cost.md: 1.5 to 2.4)
+
+
+@dataclass
+class Spent:
+    """Counts of passes over one batch each.
+
+    Attributes:
+        steps: Training steps.
+        forwards: Forward passes without a backward pass.
+        products: Hessian-vector products.
+    """
+
+    steps: int = 0
+    forwards: int = 0
+    products: int = 0
+
+    def looked(self, by_loss: bool, batches: int = 1) -> None:
+        """The loss of so many batches was asked for: a forward pass each, or a whole step where that alone tells it."""
+        if by_loss:
+            self.forwards += batches
+        else:
+            self.steps += batches
+
+    @property
+    def gradients(self) -> float:
+        """All of it in gradients."""
+        return self.steps + FORWARD * self.forwards + PRODUCT * self.products
+
+
+SWEEP, TRAININGS, CURVATURE, CHECK = "sweep", "short trainings", "curvature", "check"
+REACHED = 0.85  # of a coarse sweep is made before the loss breaks, in most trainings
+SPAN = 3.2  # decades of a fine sweep until it breaks
+USED = 0.6  # of the products allowed
+
+
+def expected_gradients(spend: Budget, start_lr: float, end_lr: float, curvature: bool) -> dict[str, float]:
+    """The phases in order, each with its cost; the sweep's with the losses before it."""
+    coarse = REACHED * spend.coarse * math.log10(end_lr / start_lr)
+    fine = min(SPAN * spend.fine, spend.finest)
+    phases = {SWEEP: (coarse + fine) * (1 + FORWARD)}
+    if spend.length:
+        phases[TRAININGS] = float(spend.length * usual_trainings(spend))
+    if curvature:
+        phases[CURVATURE] = USED * spend.products * PRODUCT * spend.batches
+    phases[CHECK] = 0.0 if spend.length else float(spend.trial)  # a short training at the answer or above will do
+    return phases
+
+
+def most_trainings(spend: Budget) -> int:
+    """How many short trainings there will be at most, where the sweep has a basin and they tell something."""
+    return len(CONSTANTS.fine_offsets if spend.large else CONSTANTS.offsets) + CONSTANTS.extensions
+
+
+def usual_trainings(spend: Budget) -> int:
+    """How many there are in most cases."""
+    return most_trainings(spend) - CONSTANTS.extensions + 1

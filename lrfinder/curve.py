@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
+from hessian.codec import LARGEST_LR, SMALLEST_LR, Count, Half, Portion, Positive
 from hessian.errors import NoSuggestionError
-from hessian.ranges import LARGEST_LR, SMALLEST_LR, Count, Half, Portion, Positive
 from hessian.result_base import Floats, Result
-from lrfinder.cyclical import clr_range
-from lrfinder.rules import RULES, find_rule
+from lrfinder.rules import RULES, clr_range, find_rule
 from lrfinder.smoothing import clean_length, corrected, initial_level, smooth, smoothed, steadies
 
 if TYPE_CHECKING:
@@ -270,7 +269,7 @@ class LRCurve(Result):
 
     def explain(self) -> str:
         """How it came about, in words, with the formulas filled in; fits 80 columns."""
-        from lrfinder.explain_curve import explain_curve
+        from lrfinder.describe_curve import explain_curve
 
         return explain_curve(self)
 

@@ -21,22 +21,19 @@ from hessian.recipe import Autocast, StepFn
 from hessian.results import StableLR
 from hessian.snapshot import Place, Snapshot
 from hessian.stable import measure_limit
-from lrfinder.budget import Budget, split_budget
+from lrfinder.budget import CHECK, CURVATURE, PRODUCT, SWEEP, TRAININGS, Budget, Spent, expected_gradients, split_budget
 from lrfinder.combine import LOWERED, limit_doubts, suggest_lr
-from lrfinder.cost import PRODUCT, Spent
 from lrfinder.describe import factors_text
 from lrfinder.doubts import Doubt
 from lrfinder.horizon import check_schedule, planned_steps
-from lrfinder.phases import CHECK, CURVATURE, SWEEP, TRAININGS, expected_gradients
 from lrfinder.plateau import escaped, small_rise
-from lrfinder.probe import Prober
+from lrfinder.probe import Prober, short_trainings
 from lrfinder.progress import Progress
 from lrfinder.ramp import Ramp
 from lrfinder.results import Confirmation, Schedule, Suggestion
 from lrfinder.search import two_speed_sweep
 from lrfinder.setaside import set_aside
 from lrfinder.steps import Recorded
-from lrfinder.trainings import short_trainings
 
 PATIENCE = 4  # times the length of the training at the answer, before a lower one is tried
 RETRIES = 4  # each a third of the LR before: two decades in all

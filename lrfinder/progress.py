@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from hessian.distributed import is_main
-from lrfinder.cost import Spent
+from lrfinder.budget import Spent
 
 T = TypeVar("T")
 

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 from hessian.layout import capital
 from hessian.reports.parts import Code, Picture, Report, Section, Table, Words, doubts_section, settings_section, shares_section
-from lrfinder.describe import all_doubts, course, evidence, schedule_text
-from lrfinder.meaning import meaning_of
+from lrfinder.describe import all_doubts, course, evidence, meaning_of, schedule_text
 from lrfinder.results import Suggestion
 from lrfinder.warmup import ONECYCLE_START
 

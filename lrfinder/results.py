@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import hessian.readings  # noqa: F401  # load() knows a kind of result once its module is there
+from hessian.codec import Count, Filled, LossOrInf, Positive, Share, Some
 from hessian.groups import lr_ratios, write_lr
-from hessian.ranges import Count, Filled, LossOrInf, Positive, Share, Some
 from hessian.result_base import Result
 from hessian.results import StableLR
 from lrfinder.curve import LRCurve

@@ -13,9 +13,8 @@ from hessian.result_base import Floats
 from hessian.snapshot import Snapshot
 from hessian.step import evaluate
 from lrfinder.basin import left_edge, stretch
-from lrfinder.budget import Budget
+from lrfinder.budget import FORWARD, Budget, Spent
 from lrfinder.constants import CONSTANTS
-from lrfinder.cost import FORWARD, Spent
 from lrfinder.curve import LRCurve
 from lrfinder.progress import Progress
 from lrfinder.ramp import Ramp

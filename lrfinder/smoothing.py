@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hessian.ranges import LARGEST_LOSS
+from hessian.codec import LARGEST_LOSS
 from hessian.result_base import Floats
 
 FIRST = 5  # losses, at least, whose median is the initial level

@@ -19,9 +19,8 @@ from hessian.result_base import Floats
 from hessian.step import RETRIES
 from lrfinder.curve import LEAST_POINTS, LRCurve, Status
 from lrfinder.progress import Progress
-from lrfinder.ramp import Ramp
+from lrfinder.ramp import Ramp, StopRule
 from lrfinder.smoothing import corrected
-from lrfinder.stopping import StopRule
 
 SMOOTHING = 0.04  # of num_iter: a third of a decade to each side when a hundred steps span eight
 

@@ -20,9 +20,8 @@ SOURCES = {
 NUMPY_ONLY = [
     f"lrfinder.{name}"
     for name in (
-        *("basin", "budget", "combine", "comparison", "constants", "cost", "curve", "cyclical", "describe", "describe_comparison"),
-        *("describe_curve", "doubts", "explain", "explain_curve", "explain_doubts", "explain_factors", "horizon", "meaning"),
-        *("phases", "ramp", "report", "report_curve", "results", "rules", "smoothing", "softmin", "stopping", "writing"),
+        *("basin", "budget", "combine", "comparison", "constants", "curve", "describe", "describe_curve", "doubts"),
+        *("explain", "explain_factors", "horizon", "ramp", "report", "report_curve", "results", "rules", "smoothing"),
     )
 ]
 FRAMEWORKS = ("accelerate", "ignite", "lightning", "transformers")
@@ -165,7 +164,7 @@ SPOILED = [
     ("only_three_modules_know_other_processes", "lrfinder.find", "import torch\ntorch.distributed.all_reduce(x)"),
     ("only_three_modules_know_other_processes", "hessian.distributed", "import torch.multiprocessing"),
     ("numbers_need_no_torch", "lrfinder.rules", "import torch"),
-    ("numbers_need_no_torch", "lrfinder.softmin", "import torch"),
+    ("numbers_need_no_torch", "lrfinder.basin", "import torch"),
     ("numbers_need_no_torch", "lrfinder.budget", "def f():\n    from torch import Tensor"),
     ("nothing_runs_what_it_reads", "hessian.codec", "import pickle"),
     ("nothing_runs_what_it_reads", "lrfinder.results", "from pickle import loads"),

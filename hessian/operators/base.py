@@ -1,9 +1,11 @@
-"""What a solver needs of a symmetric matrix that is never formed."""
+"""What a solver needs of a symmetric matrix that is never formed; one that is known, and one that says when it has made a product."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -69,3 +71,47 @@ def check_finite(op: CurvatureOperator, value: float) -> None:
         raise CurvatureError(
             f"Hessian-vector product {op.products} is not finite; look for infinite gradients (sqrt or norm at 0), or measure in float32."
         )
+
+
+class DenseOperator(CurvatureOperator):
+    """The operator of a symmetric matrix, shape ``(n, n)``."""
+
+    def __init__(self, matrix: Tensor) -> None:
+        super().__init__(len(matrix), matrix[0])
+        self.matrix = matrix
+
+    def _product(self, vector: Tensor) -> Tensor:
+        return self.matrix @ vector
+
+
+T = TypeVar("T")
+Told = Callable[[Literal["step", "product"]], None]
+
+
+class WatchedOperator(CurvatureOperator):
+    """The same operator; ``told`` is called after every product."""
+
+    def __init__(self, operator: CurvatureOperator, told: Told) -> None:
+        super().__init__(operator.size, operator.like, operator.space)
+        self._operator, self._told = operator, told
+
+    def start_hint(self) -> Tensor | None:
+        return self._operator.start_hint()
+
+    def _product(self, vector: Tensor) -> Tensor:
+        product = self._operator @ vector
+        self._told("product")
+        return product
+
+
+def watched(operator: CurvatureOperator, told: Told | None) -> CurvatureOperator:
+    """The operator, watched if someone is to be told."""
+    return operator if told is None else WatchedOperator(operator, told)
+
+
+def watched_steps(batches: Iterable[T], told: Told | None) -> Iterator[T]:
+    """The batches of training steps; ``told`` is called after each step."""
+    for batch in batches:
+        yield batch
+        if told is not None:
+            told("step")

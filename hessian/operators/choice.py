@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from hessian.curvature_settings import CurvatureSettings
@@ -14,9 +15,9 @@ from hessian.operators.hessian import HessianOperator
 from hessian.operators.unsharded import UnshardedHessianOperator
 from hessian.problem import Problem
 from hessian.sharded import fsdp_modules, local
-from hessian.sharpest import shares, sharpness_by_parameter
 from hessian.snapshot.memory import free_bytes
 from hessian.spaces import ShardedSpace
+from hessian.vectors import coordinates
 
 WHOLE = 5  # times the size of the parameters: themselves, their gradient, a vector, a product and what it is summed in
 
@@ -52,3 +53,23 @@ def shares_of(operator: HessianOperator | FiniteDifferenceOperator, direction: T
     if not isinstance(operator.space, ShardedSpace):
         return sharpness_by_parameter(operator.own_names, operator.parameters, direction)
     return shares(operator.own_names, operator.space.squares(direction))
+
+
+def sharpness_by_parameter(names: Sequence[str], parameters: Sequence[Tensor], direction: Tensor) -> dict[str, float]:
+    """How much of a direction lies in every parameter, largest first: shares of its squared length, so they add up to one.
+
+    Args:
+        names: One for each parameter; ``op.names`` of an operator.
+        parameters: In the order of the coordinates; ``op.parameters``.
+        direction: Shape ``(n,)``, such as ``lanczos(op).vectors[:, 0]``.
+    """
+    parts = torch.split(direction, [coordinates(parameter) for parameter in parameters])
+    squares = [float(part.square().sum(dtype=torch.float64)) for part in parts]
+    return shares(names, squares)
+
+
+def shares(names: Sequence[str], squares: Sequence[float]) -> dict[str, float]:
+    """Of the squared length in every parameter its share, largest first."""
+    total = sum(squares) or 1.0
+    found = {name: square / total for name, square in zip(names, squares, strict=True)}
+    return dict(sorted(found.items(), key=lambda item: -item[1]))

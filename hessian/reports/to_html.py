@@ -11,8 +11,8 @@ from html import escape
 from importlib.resources import files
 from uuid import uuid4
 
+from hessian.files import embed
 from hessian.reports.colours import schemes
-from hessian.reports.embedded import embed
 from hessian.reports.parts import Block, Code, Doubts, Picture, Report, Section, Table, Words, printable
 
 QUOTED = re.compile("`([^`]+)`")

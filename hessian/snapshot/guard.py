@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from types import FunctionType, TracebackType
@@ -9,16 +10,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from hessian.errors import BadArgument, BadType
+from hessian.sharded import shards_of
 from hessian.snapshot.containers import keep_array, keep_containers, keep_module, keep_slots
 from hessian.snapshot.keeping import Place, Restore, restore_all
-from hessian.snapshot.loaders import keep_loader
 from hessian.snapshot.memory import check_fits
 from hessian.snapshot.randomness import keep_generator, keep_random_state
 from hessian.snapshot.reach import Reached
 from hessian.snapshot.settings import keep_settings
-from hessian.snapshot.shards import shards_of
 from hessian.snapshot.signals import Doorkeeper, uninterrupted
 from hessian.snapshot.tensors import CPU, Layout, keep_flags, keep_hooks, keep_tensors
 
@@ -218,3 +219,23 @@ def preserve(*objects: Any, keep: Sequence[Any] = (), snapshot: Place = "device"
 def is_data(item: Any) -> bool:
     """Whether it gives batches, as far as one can tell."""
     return isinstance(item, FunctionType) or (hasattr(item, "__iter__") and not isinstance(item, (Mapping, Tensor)))
+
+
+def keep_loader(loader: Any) -> Restore:
+    """The position of a loader that can tell it, or of its data set that can.
+
+    A ``DataLoader`` is put back by its attributes alone. torchdata's too: asking it for its state would begin an epoch.
+    """
+    owners = [getattr(loader, "dataset", None), *([] if isinstance(loader, DataLoader) else [loader])]
+    kept = [(owner, copy.deepcopy(owner.state_dict())) for owner in owners if is_stateful(owner)]
+
+    def restore() -> None:
+        for owner, state in kept:
+            owner.load_state_dict(copy.deepcopy(state))
+
+    return restore
+
+
+def is_stateful(owner: Any) -> bool:
+    """Whether it follows torch's protocol for state."""
+    return all(callable(getattr(owner, name, None)) for name in ("state_dict", "load_state_dict"))

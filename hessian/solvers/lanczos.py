@@ -12,9 +12,8 @@ from hessian.checks import one_of, positive_float, positive_int
 from hessian.errors import BadArgument
 from hessian.operators.base import CurvatureOperator
 from hessian.results import EigenResult
-from hessian.solvers.bounds import upper_bound
 from hessian.solvers.krylov import MEMORIES, Krylov, Memory
-from hessian.solvers.stopping import STOPS, Stop, StopRule
+from hessian.solvers.stopping import STOPS, Stop, StopRule, upper_bound
 
 
 def lanczos(
@@ -72,7 +71,7 @@ def lanczos(
     Example:
         >>> import torch
         >>> from hessian import lanczos
-        >>> from hessian.operators.dense import DenseOperator
+        >>> from hessian.operators.base import DenseOperator
         >>> lanczos(DenseOperator(torch.diag(torch.tensor([-9.0, 1.0, 4.0])))).values.round(3)
         array([4.])
     """

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 import traceback
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import NoReturn, TextIO
 
 import click
@@ -18,9 +19,7 @@ import lrfinder
 from hessian.errors import BadArgument, BadType, MeasurementError
 from lrfinder.cli.commands import cli
 from lrfinder.cli.defaults import FILE, TABLE
-from lrfinder.cli.output import rescue
-from lrfinder.cli.words import complain, is_main, say
-from lrfinder.signals import Termination
+from lrfinder.cli.words import complain, is_main, rescue, say
 from lrfinder.targets import frameless_in
 
 FOUND, USER_ERROR, USAGE, NO_RESULT, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 143
@@ -107,3 +106,28 @@ def drop_unwritten(stream: TextIO) -> None:
         stream.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+class Termination:
+    """Inside ``with Termination() as termination:`` a SIGTERM becomes a Ctrl-C, and ``termination.asked`` says that it was one."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._process = os.getpid()
+
+    def __enter__(self) -> Termination:
+        self._before = signal.signal(signal.SIGTERM, self._handle)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if self._before is None else self._before)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:  # a worker that was forked off: it ends as if we were not here
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        self.asked = True
+        if callable(signal.getsignal(signal.SIGINT)):
+            signal.raise_signal(signal.SIGINT)  # and not an exception: where Ctrl-C is held back (hessian.snapshot), this is too
+        else:  # a background job ignores Ctrl-C
+            raise KeyboardInterrupt

@@ -25,8 +25,7 @@ import lightning.pytorch as pl  # noqa: E402
 from lightning.pytorch.plugins.precision import MixedPrecision  # noqa: E402
 from lightning.pytorch.utilities.model_helpers import is_overridden  # noqa: E402
 
-from lrfinder.integrations.lightning_checks import check_measure, check_no_scheduler  # noqa: E402
-from lrfinder.integrations.lightning_data import batches_of, first_of, parts, planned_steps  # noqa: E402
+from lrfinder.integrations.lightning_checks import batches_of, check_measure, check_no_scheduler, first_of, parts, planned_steps  # noqa: E402
 from lrfinder.integrations.lightning_link import Link  # noqa: E402
 from lrfinder.integrations.lightning_monitor import SharpnessCallback as SharpnessCallback  # noqa: E402
 

@@ -15,8 +15,16 @@ from lightning.pytorch.utilities.types import LRSchedulerConfig
 from hessian.snapshot import Restore, preserve, uninterrupted
 from hessian.snapshot.containers import keep_dicts
 from hessian.snapshot.keeping import restore_all
-from lrfinder.integrations.lightning_checks import check_kinds, check_optimizers, check_outside_fit, check_strategy
-from lrfinder.integrations.lightning_data import batches_of, first_of, loader_for_validation, parts
+from lrfinder.integrations.lightning_checks import (
+    batches_of,
+    check_kinds,
+    check_optimizers,
+    check_outside_fit,
+    check_strategy,
+    first_of,
+    loader_for_validation,
+    parts,
+)
 from lrfinder.integrations.lightning_steps import Idle, keep_names, logging_to
 
 

@@ -15,7 +15,7 @@ from hessian.errors import BadArgument
 from hessian.nested import Window
 from lrfinder.integrations.lightning_link import Link
 from lrfinder.integrations.lightning_steps import loss_of
-from lrfinder.integrations.monitoring import scalars
+from lrfinder.integrations.needs import scalars
 
 
 class SharpnessCallback(pl.Callback):

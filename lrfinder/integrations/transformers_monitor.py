@@ -10,7 +10,7 @@ from transformers import Trainer, TrainerCallback
 from hessian import SharpnessMonitor, preserve
 from hessian.batches import Batches
 from lrfinder.integrations.accelerate import bare_optimizer
-from lrfinder.integrations.monitoring import scalars
+from lrfinder.integrations.needs import scalars
 from lrfinder.integrations.transformers_follower import Follower, check_trainer, configs_of
 
 

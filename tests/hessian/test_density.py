@@ -17,7 +17,7 @@ from scipy.integrate import trapezoid
 from torch import nn
 
 from hessian import HessianOperator, Problem, spectral_density
-from hessian.operators.dense import DenseOperator
+from hessian.operators.base import DenseOperator
 from hessian.results import SpectralDensity
 
 SIZE = 200

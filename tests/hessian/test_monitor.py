@@ -20,7 +20,7 @@ from hessian import CurvatureDoubt, CurvatureError, Problem, SharpnessMonitor, S
 from hessian.errors import BadArgument, BadType
 from hessian.following import Follower
 from hessian.limits import limits_of
-from hessian.operators.dense import DenseOperator
+from hessian.operators.base import DenseOperator
 
 SPECTRUM = [-3.0, 0.5, 1.0, 2.0, 8.0, 20.0]
 

@@ -24,7 +24,7 @@ from hessian import (
     PreconditionedOperator,
     Problem,
 )
-from hessian.operators.dense import DenseOperator
+from hessian.operators.base import DenseOperator
 
 # Both sides are exact up to rounding; products of a few hundred terms lose three of sixteen digits.
 EXACT = 1e-12

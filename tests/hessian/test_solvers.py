@@ -24,10 +24,10 @@ from hessian import (
     lanczos,
     power_iteration,
 )
-from hessian.operators.dense import DenseOperator
-from hessian.solvers.bounds import polynomial_bound, step_count_bound, steps_needed
+from hessian.operators.base import DenseOperator
 from hessian.solvers.krylov import Krylov
 from hessian.solvers.lanczos import start_vector
+from hessian.solvers.stopping import polynomial_bound, step_count_bound, steps_needed
 from hessian.vectors import random_unit
 
 SOLVERS = [lanczos, power_iteration]

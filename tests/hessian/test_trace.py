@@ -11,7 +11,7 @@ from oracles import symmetric
 from torch import nn
 
 from hessian import GGNOperator, Problem, effective_rank, frobenius_norm, trace
-from hessian.operators.dense import DenseOperator
+from hessian.operators.base import DenseOperator
 
 SIZE = 120
 SPECTRA = {

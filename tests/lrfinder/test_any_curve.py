@@ -13,8 +13,8 @@ from curves import make_curve, make_limit
 from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 
+from hessian.codec import LARGEST_LOSS, LARGEST_LR, SMALLEST_LR
 from hessian.errors import NoSuggestionError
-from hessian.ranges import LARGEST_LOSS, LARGEST_LR, SMALLEST_LR
 from hessian.result_base import Result, save_figure
 from lrfinder import suggest_lr
 from lrfinder.basin import find_basin

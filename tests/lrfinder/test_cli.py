@@ -542,7 +542,7 @@ def test_an_error_in_the_middle_of_the_sweep_leaves_what_was_recorded(folder: Pa
 
 
 def test_an_error_in_our_own_code_is_shown_in_full(folder: Path):
-    code = "import sys, lrfinder.cli as cli; cli.measuring.parse_settings = None; sys.exit(cli.run(['find', 'light:make']))"
+    code = "import sys, lrfinder.cli as cli; cli.commands.parse_settings = None; sys.exit(cli.run(['find', 'light:make']))"
     done = python("-c", code, folder=folder)
     assert done.returncode == 1
     assert "lrfinder/cli/" in done.stderr

@@ -13,8 +13,7 @@ from trainings import ADAM, SGD, make
 
 from lrfinder import find as find_module
 from lrfinder import find_lr
-from lrfinder.budget import BUDGETS
-from lrfinder.cost import FORWARD, PRODUCT, Spent
+from lrfinder.budget import BUDGETS, FORWARD, PRODUCT, Spent
 
 PLAN = {"total_steps": 120, "progress": False}
 OVER = 1.25  # times its budget that a search may cost

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from curves import make_curve
 
+from hessian.codec import MOST_NESTED
 from hessian.errors import BadArgument
 from hessian.files import LARGEST
-from hessian.strict_json import MOST_NESTED
 from lrfinder import load
 
 CURVE = make_curve([2.0, 1.5, 1.0, 0.5])

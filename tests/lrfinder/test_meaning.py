@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import lrfinder
 from hessian.describe import describe_optimizer
-from lrfinder.meaning import MEANINGS, meaning_of
+from lrfinder.describe import MEANINGS, meaning_of
 
 MULTIPLIES = "multiplies the step size that the optimizer estimates by itself: 1 is the default"
 CONSTANT = "stays constant after the warm-up"

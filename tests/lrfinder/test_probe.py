@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from trainings import ADAM, SGD, Training, make
 
 from hessian.problem import Problem
+from lrfinder.budget import Spent
 from lrfinder.constants import CONSTANTS
-from lrfinder.cost import Spent
 from lrfinder.horizon import schedule_shape
 from lrfinder.probe import CALM, WINDOW, Prober, blown_up
 from lrfinder.progress import Progress

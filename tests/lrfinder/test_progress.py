@@ -10,9 +10,7 @@ from torch import nn
 from trainings import make
 
 from lrfinder import LRSweep, find_lr, progress, range_test
-from lrfinder.budget import split_budget
-from lrfinder.cost import Spent
-from lrfinder.phases import expected_gradients, most_trainings, usual_trainings
+from lrfinder.budget import Spent, expected_gradients, most_trainings, split_budget, usual_trainings
 
 SPARE = progress.SPARE
 PLAN = {"total_steps": 200, "budget": "standard"}

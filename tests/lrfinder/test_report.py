@@ -24,7 +24,7 @@ from test_plotting import make_curve, make_limit, make_suggestion
 import lrfinder
 from hessian.doubts import CurvatureDoubt
 from hessian.errors import BadArgument
-from hessian.reports.embedded import END, START
+from hessian.files import END, START
 from hessian.reports.to_html import page
 from hessian.result_base import Result
 from lrfinder.doubts import Doubt

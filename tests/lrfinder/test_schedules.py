@@ -31,7 +31,7 @@ from versions import muon, with_muon
 
 import lrfinder
 from hessian.errors import BadArgument, BadType
-from lrfinder.schedule_path import follow
+from lrfinder.plotting_schedule import follow
 
 RATIO = 0.1  # LR of the second group over the first
 

@@ -24,9 +24,8 @@ from hessian.errors import NoSuggestionError
 from hessian.problem import Problem
 from lrfinder import search as search_module
 from lrfinder.basin import find_basin
-from lrfinder.budget import split_budget
+from lrfinder.budget import Spent, split_budget
 from lrfinder.constants import CONSTANTS
-from lrfinder.cost import Spent
 from lrfinder.curve import LRCurve
 from lrfinder.progress import Progress
 from lrfinder.search import FEWEST, Baseline, fine_end, fine_start, spaced, two_speed_sweep

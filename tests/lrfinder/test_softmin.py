@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lrfinder.basin import soft_minimum
 from lrfinder.constants import CONSTANTS
-from lrfinder.softmin import soft_minimum
 
 BEFORE = 64  # whole numbers, so that scaling by powers of two and shifting by whole numbers rounds nothing
 outcomes = st.integers(0, 128) | st.just(math.inf)

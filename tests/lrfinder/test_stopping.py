@@ -7,7 +7,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrfinder.stopping import StopRule
+from lrfinder.ramp import StopRule
 
 
 def verdicts(losses: list[float], stop_factor: float = 4.0) -> list[str | None]:

@@ -16,16 +16,14 @@ from torch import Tensor, nn
 
 from hessian.problem import Problem
 from lrfinder import Doubt, Suggestion, find_lr
-from lrfinder.budget import BUDGETS, LONGER, Budget, split_budget
+from lrfinder.budget import BUDGETS, LONGER, Budget, Spent, split_budget
 from lrfinder.combine import break_ceiling, centre_of
 from lrfinder.constants import CONSTANTS
-from lrfinder.cost import Spent
 from lrfinder.curve import LRCurve
-from lrfinder.probe import Prober
+from lrfinder.probe import Prober, short_trainings
 from lrfinder.progress import Progress
 from lrfinder.results import Probes
 from lrfinder.setaside import set_aside
-from lrfinder.trainings import short_trainings
 
 # A training that begins on a plateau ------------------------------------------------------------------------------------------------
 
@@ -82,7 +80,7 @@ def test_a_plateau_that_short_trainings_do_not_leave_is_left_by_longer_ones():
 
 def test_without_longer_ones_nothing_would_be_learned_there(monkeypatch):
     """What the test above is about: what is trivial decides, three decades too low."""
-    monkeypatch.setattr("lrfinder.trainings.little_gain", lambda curve, probes: False)
+    monkeypatch.setattr("lrfinder.probe.little_gain", lambda curve, probes: False)
     found = searched()
     assert found.probes.shorter is None
     assert "hardly moved" not in str(found)
