@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hessian.errors import BadArgument, BadType
@@ -19,19 +19,21 @@ class Log:
     """One writer and one axis: every number is written as ``axis/name``, over steps that are counted for this axis alone.
 
     Args:
-        writer: A TensorBoard ``SummaryWriter`` (anything with ``add_scalar``); a W&B run (``log``), whose metrics get ``axis/step`` as
-            their step; the ``mlflow`` module (``log_metrics``), a run of it (``info.run_id``), or an ``MlflowClient`` and ``run``.
+        writer: A TensorBoard ``SummaryWriter`` (anything with ``add_scalar``); a W&B run or its module (anything with ``log``), whose
+            metrics get ``axis/step`` as their step; the ``mlflow`` module (``log_metrics``), a run of it (``info.run_id``), or an
+            ``MlflowClient`` and ``run``.
         axis: The name before the slash.
         run: With an ``MlflowClient``, the run or its id; None takes the active one.
 
     Raises:
         BadType: If the writer is none of these.
-        BadArgument: If an ``MlflowClient`` comes without a run.
+        BadArgument: If an ``MlflowClient`` or the module of W&B comes without a run.
     """
 
     def __init__(self, writer: Any, axis: str, run: Any = None) -> None:
         self.axis = axis
-        self._writer, self._run = mlflow_of(writer, run)
+        self._writer, self._run = mlflow_of(wandb_run_of(writer), run)
+        self._wandb = is_of_wandb(self._writer)
         check_writer(self._writer)
         if not hasattr(self._writer, "add_scalar") and hasattr(self._writer, "define_metric"):
             self._writer.define_metric(f"{axis}/step")
@@ -49,13 +51,27 @@ class Log:
         elif hasattr(writer, "log_metrics"):
             writer.log_metrics(named, step=step)
         else:
-            writer.log({f"{self.axis}/step": step, **named})  # its own steps are those of the training
+            writer.log({f"{self.axis}/step": step, **named}, **self._joined)  # its own steps are those of the training
 
     def write_finite(self, step: int, values: Mapping[str, float]) -> None:
         """The same, without numbers that are NaN or infinite, which some axes cannot show."""
         finite = {name: value for name, value in values.items() if math.isfinite(value)}
         if finite:
             self.write(step, finite)
+
+    def series(self, steps: Sequence[int], columns: Mapping[str, Sequence[float]], *, chart: bool = False) -> None:
+        """Many steps at once, without what is not finite. W&B, where every row is a step of the training, gets one chart or one table."""
+        if self._wandb:
+            drawn = chart_of(self.axis, steps, columns) if chart else table_of(steps, columns)
+            self._writer.log({self.axis: drawn}, **self._joined)
+            return
+        for place, step in enumerate(steps):
+            self.write_finite(step, {name: float(values[place]) for name, values in columns.items()})
+
+    @property
+    def _joined(self) -> dict[str, bool]:
+        """W&B drops what is logged at a step that its count has passed. A row of ours would move the count, so ours join the next row."""
+        return {"commit": False} if self._wandb else {}
 
     def text(self, name: str, text: str, step: int) -> None:
         """A text, where the writer keeps texts; TensorBoard shows it as it was printed."""
@@ -70,6 +86,37 @@ def check_writer(writer: Any) -> None:
     """Refuse what takes no numbers."""
     if not any(callable(getattr(writer, name, None)) for name in ("add_scalar", "log_metrics", "log_batch", "log")):
         raise BadType(f"writer is a {type(writer).__name__} without add_scalar, log and log_metrics; pass {KNOWN}.")
+
+
+def is_of_wandb(writer: Any) -> bool:
+    """Whether it is a run of W&B itself; others have a ``log`` too."""
+    return type(writer).__module__.partition(".")[0] == "wandb"
+
+
+def wandb_run_of(writer: Any) -> Any:
+    """The active run, for the module of W&B; any other writer as it is."""
+    if writer is None or writer is not sys.modules.get("wandb"):
+        return writer
+    run = getattr(writer, "run", None)
+    if run is None:
+        raise BadArgument("wandb has no run yet; call wandb.init() first, or pass the run.")
+    return run
+
+
+def table_of(steps: Sequence[int], columns: Mapping[str, Sequence[float]]) -> Any:
+    """A table of W&B, one row a step."""
+    rows = [
+        [step, *(float(value) if math.isfinite(value) else None for value in row)]
+        for step, *row in zip(steps, *columns.values(), strict=True)
+    ]
+    return sys.modules["wandb"].Table(columns=["step", *columns], data=rows)
+
+
+def chart_of(title: str, steps: Sequence[int], columns: Mapping[str, Sequence[float]]) -> Any:
+    """Lines of W&B over the steps."""
+    lines = [[(step, value) for step, value in zip(steps, values, strict=True) if math.isfinite(value)] for values in columns.values()]
+    xs, ys = ([[point[axis] for point in line] for line in lines] for axis in (0, 1))
+    return sys.modules["wandb"].plot.line_series(xs=xs, ys=ys, keys=list(columns), title=title, xname="step")
 
 
 def mlflow_of(writer: Any, run: Any) -> tuple[Any, str | None]:

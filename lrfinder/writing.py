@@ -27,13 +27,11 @@ def log_suggestion(found: Suggestion, writer: Any, step: int, run: Any = None) -
 def log_curve(curve: LRCurve, writer: Any, step: int, run: Any = None) -> None:
     """The losses over the sweep's own steps, and over the LR."""
     at = f"_at_{step}" if step else ""
-    by_step, by_lr = Log(writer, f"lrfinder_sweep{at}", run), Log(writer, f"lrfinder_by_lr{at}", run)
-    metric = {curve.metric_name or "metric": curve.metric} if len(curve.metric) else {}
-    for place, lr in enumerate(curve.lrs.tolist()):
-        losses = {"loss": float(curve.losses[place]), "smooth": float(curve.smooth[place])}
-        losses |= {name: float(values[place]) for name, values in metric.items()}
-        by_step.write_finite(place, {"lr": lr, "log10_lr": math.log10(lr), **losses})
-        by_lr.write_finite(round(DECADE * math.log10(lr)), losses)
+    metric = {curve.metric_name or "metric": curve.metric.tolist()} if len(curve.metric) else {}
+    losses = {"loss": curve.losses.tolist(), "smooth": curve.smooth.tolist(), **metric}
+    logs = [math.log10(lr) for lr in curve.lrs]
+    Log(writer, f"lrfinder_sweep{at}", run).series(range(len(logs)), {"lr": curve.lrs.tolist(), "log10_lr": logs, **losses})
+    Log(writer, f"lrfinder_by_lr{at}", run).series([round(DECADE * log) for log in logs], losses, chart=True)
     log_marks(curve, Log(writer, "lrfinder", run), step)
 
 

@@ -12,7 +12,7 @@ from hessian.writers import Log
 
 
 class Run:
-    """As a run of W&B: its ``log`` refuses metrics whose step it was not told about."""
+    """As a run of a tracker with the interface of W&B: its ``log`` refuses metrics whose step it was not told about."""
 
     def __init__(self) -> None:
         self.axes: dict[str, str | None] = {}
@@ -28,7 +28,7 @@ class Run:
         self.logged.append(values)
 
 
-def test_a_wandb_run_gets_one_dictionary_a_step_with_the_step_of_that_axis():
+def test_a_run_gets_one_dictionary_a_step_with_the_step_of_that_axis():
     run = Run()
     log = Log(run, "sweep")
     log.write(3, {"lr": 0.1, "loss": 2.0})

@@ -1,11 +1,16 @@
-"""``log_to`` on the real TensorBoard and MLflow, read back from their files."""
+"""``log_to`` on the real TensorBoard and MLflow, and on W&B where it is installed, read back from their files."""
 
 from __future__ import annotations
 
+import json
 import math
+import struct
+import sys
 import warnings
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +19,7 @@ from curves import make_curve, make_limit, piecewise
 from test_writers import Run
 
 from hessian.errors import BadArgument, BadType
+from hessian.writers import Log
 from lrfinder import suggest_lr
 
 LR_GRID = np.geomspace(1e-6, 10.0, 29)
@@ -148,7 +154,131 @@ def test_a_client_without_a_run_is_refused(mlflow):
 # W&B ------------------------------------------------------------------------------------------------------------------------------
 
 
-def test_wandb_has_axes_of_their_own():
+class CountingRun(Run):
+    """Counts as a run of W&B does: without commit, values join the row that is yet to be written, and what comes for a step before it
+    is dropped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: dict[int, dict[str, Any]] = {0: {}}
+
+    def log(self, values: dict[str, Any], step: int | None = None, commit: bool | None = None) -> None:
+        last = max(self.rows)
+        if step is None or step >= last:
+            self.rows.setdefault(last if step is None else step, {}).update(values)
+        if commit or (step is None and commit is None):
+            self.rows[last + 1] = {}
+
+
+CountingRun.__module__ = "wandb.sdk.wandb_run"
+
+
+@pytest.fixture
+def counting(monkeypatch):
+    """Such a run, and a module that has what is taken of W&B's."""
+    run = CountingRun()
+    plot = SimpleNamespace(line_series=lambda **drawn: drawn)
+    table = lambda columns, data: [dict(zip(columns, row, strict=True)) for row in data]  # noqa: E731
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(run=run, Table=table, plot=plot))
+    return run
+
+
+@pytest.fixture
+def real(tmp_path):
+    """A run of the real package, and a function that ends it and reads its file."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        wandb = pytest.importorskip("wandb", reason="needs wandb, which is large")
+        run = wandb.init(project="lr", mode="offline", dir=tmp_path, settings=wandb.Settings(silent=True))
+
+        def rows() -> dict[int, dict[str, Any]]:
+            run.finish()
+            wandb.teardown()  # the process that writes has written all
+            return dict(stored_rows(next(tmp_path.glob("wandb/offline-run-*/*.wandb"))))
+
+        yield run, rows
+        wandb.teardown()
+
+
+def stored_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The rows in the file of a run: records in blocks of 32 KiB, as LevelDB writes its log."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    data, place, record = path.read_bytes(), 7, b""
+    while place + 7 <= len(data):
+        left = 2**15 - place % 2**15
+        if left < 7:
+            place += left
+            continue
+        length, kind = struct.unpack("<4xHB", data[place : place + 7])
+        record = (b"" if kind in (1, 2) else record) + data[place + 7 : place + 7 + length]  # whole, or the first part
+        place += 7 + length
+        found = Record.FromString(record) if kind in (1, 4) else Record()  # whole, or the last part
+        if found.HasField("history"):
+            values = {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in found.history.item}
+            yield found.history.step.num, values
+
+
+def train_with(run: Any) -> None:
+    """A search, then a training that is watched and logs at steps of its own."""
+    FOUND.log_to(run)
+    log = Log(run, "sharpness")
+    for step in range(3):
+        log.write(step, {"ratio": 0.5 + step})
+        run.log({"loss": 2.0 - step}, step=step)
+
+
+def check_rows(rows: dict[int, dict[str, Any]]) -> None:
+    """Nothing of the training was dropped, and ours stands beside it."""
+    assert {step: row["loss"] for step, row in rows.items()} == {0: 2, 1: 1, 2: 0}
+    readings = {row["sharpness/step"]: row["sharpness/ratio"] for row in rows.values() if "sharpness/step" in row}
+    assert readings == {1: 1.5, 2: 2.5}, "of the two that came before the row was written, the latest"
+    assert (rows[0]["lrfinder/lr"], rows[0]["stable_lr/lr"]) == pytest.approx((FOUND.lr, 0.02))
+
+
+def test_wandb_keeps_what_the_training_logs_at_steps_of_its_own(counting):
+    """It drops what comes for a step that its count has passed, so nothing of ours may move the count."""
+    train_with(counting)
+    check_rows(counting.rows)
+
+
+def test_wandb_itself_keeps_it_too_and_has_table_and_chart(real):
+    run, rows = real
+    train_with(run)
+    found = rows()
+    check_rows(found)
+    assert found[0]["lrfinder_sweep.nrows"] == COUNT
+    assert found[0]["lrfinder_by_lr_table.nrows"] == 3 * COUNT - sum(~np.isfinite([*CURVE.losses, *CURVE.smooth]))
+
+
+def test_wandb_has_the_sweep_as_one_table_and_one_chart(counting):
+    FOUND.log_to(counting, step=9)
+    (row,) = counting.rows.values()
+    assert set(counting.axes.values()) >= {"lrfinder/step", "stable_lr/step"}
+    assert row["lrfinder/step"] == 9
+    table, chart = row["lrfinder_sweep_at_9"], row["lrfinder_by_lr_at_9"]
+    assert [line["step"] for line in table] == list(range(COUNT))
+    assert [line["log10_lr"] for line in table] == pytest.approx(np.log10(CURVE.lrs).tolist())
+    assert [line["loss"] for line in table] == [*CURVE.losses[:-1].tolist(), None]
+    assert (chart["keys"], chart["title"]) == (["loss", "smooth", "accuracy"], "lrfinder_by_lr_at_9")
+    assert (chart["xs"][0], chart["ys"][0]) == ([round(1000 * math.log10(lr)) for lr in CURVE.lrs[:-1]], CURVE.losses[:-1].tolist())
+
+
+def test_the_module_of_wandb_stands_for_its_run(counting):
+    FOUND.log_to(sys.modules["wandb"])
+    assert counting.rows[0]["lrfinder/lr"] == FOUND.lr
+
+
+def test_wandb_without_a_run_is_refused(counting):
+    sys.modules["wandb"].run = None
+    with pytest.raises(BadArgument, match=r"wandb has no run yet; call wandb.init\(\) first, or pass the run"):
+        FOUND.log_to(sys.modules["wandb"])
+
+
+# Others ---------------------------------------------------------------------------------------------------------------------------
+
+
+def test_another_run_has_axes_of_their_own():
     run = Run()
     FOUND.log_to(run, step=9)
     assert {axis for name, axis in run.axes.items() if axis} == {
