@@ -60,7 +60,8 @@ def curvature_rows(limit: StableLR) -> Iterator[tuple[str, str]]:
         yield "curvature", f"{limit.curvature_lr:.3g}: {limit.formula}, which is {limit.sharpness:.3g}"
         return
     yield "curvature", f"{limit.curvature_lr:.3g}: {limit.formula}, {sharpness_name(limit)} {limit.sharpness:.3g}"
-    yield "", f"{accuracy(limit)}; {limit.hvps} HVPs by {limit.method}"
+    yield "", accuracy(limit)
+    yield "cost", f"{limit.hvps} Hessian-vector products by {limit.method}"
 
 
 def accuracy(limit: StableLR) -> str:

@@ -50,8 +50,8 @@ class CurvatureDoubt(Sentence):
         "Measure copy.deepcopy(model).float() on batches in float32.",
     )
     NO_NOISE = (
-        "One batch was measured, so the noise between batches, which may bind first, is not known: raise num_batches.",
-        "Call hessian.stable_lr with num_batches=4 or more.",
+        "One batch was measured, so the noise between batches, which may bind first, is not known: measure more.",
+        "Call hessian.stable_lr with num_batches=4 or more, or find_lr with a longer budget than 'quick'.",
     )
     RECOMPUTED = (
         "Not all graphs fit graph_memory, so some batches were run again for every product: slower, not less exact.",

@@ -12,6 +12,8 @@ from .results import Suggestion as Suggestion
 from .results import load as load
 from .rules import rule as rule
 from .schedules import clr as clr
+from .schedules import constant as constant
+from .schedules import linear as linear
 from .schedules import one_cycle as one_cycle
 from .schedules import sgdr as sgdr
 from .sweep import range_test as range_test
@@ -25,7 +27,9 @@ __all__ = [
     "Suggestion",
     "clr",
     "compare",
+    "constant",
     "find_lr",
+    "linear",
     "load",
     "one_cycle",
     "plot",

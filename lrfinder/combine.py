@@ -235,12 +235,13 @@ def plan_doubts(given: int | None, steps: int, schedule: str | None) -> list[Dou
 
 
 def agreement(curve: LRCurve, limit: StableLR | None) -> str | None:
-    """Whether the sweep's break and the curvature limit agree, in words; None where there are not both."""
+    """Whether the sweep's break and the limit that binds agree, in words; None where there are not both."""
     corrected = corrected_break(curve)
     if corrected is None or limit is None:
         return None
     ratio = corrected / limit.lr
     factor = max(ratio, 1 / ratio) if ratio else math.inf
+    binding, name = ("batch noise", "limit of batch noise") if limit.binding == "noise" else ("curvature", "curvature limit")
     if factor <= AGREE:
-        return f"sweep and curvature agree within x{factor:.2g}"
-    return f"the sweep broke x{factor:.2g} {'above' if ratio > 1 else 'below'} the curvature limit"
+        return f"sweep and {binding} agree within x{factor:.2g}"
+    return f"corrected for the ramp, the sweep broke x{factor:.2g} {'above' if ratio > 1 else 'below'} the {name}"

@@ -97,8 +97,9 @@ def curvature_text(found: Suggestion) -> str:
     if limit is None:
         return f"not measured: {found.no_limit}" if found.no_limit else "not measured"
     name = "preconditioned sharpness" if limit.preconditioned else "sharpness"
+    seen = f"{name} {limit.sharpness:.3g} ({limit.hvps} Hessian-vector products)"
     parts = [
-        f"stable up to {limit.curvature_lr:.2g} at step 0: {limit.formula}, {name} {limit.sharpness:.3g} ({limit.hvps} HVPs)",
+        f"stable up to {limit.curvature_lr:.2g} at step 0: {limit.formula}, {seen}",
         f"sharpest in {next(iter(limit.by_parameter))}" if limit.by_parameter else None,
         f"batch noise allows {limit.noise_lr:.2g}" if limit.noise_lr is not None else None,
         agreement(found.curve, limit),
@@ -130,8 +131,9 @@ def schedule_text(found: Suggestion) -> str:
         return "scheduler = found.one_cycle(optimizer)"
     if found.schedule == "cosine":
         return "scheduler = found.sgdr(optimizer, cycles=1)"
-    decay = f"; LinearLR(optimizer, 1, 0, {found.total_steps})" if found.schedule == "linear" else ""
-    return f"found.apply(optimizer){decay}"
+    if found.schedule == "linear":
+        return "scheduler = found.linear(optimizer)"
+    return "scheduler = found.constant(optimizer)" if found.warmup and found.warmup.steps else "found.apply(optimizer)"
 
 
 def all_doubts(found: Suggestion) -> list[Sentence]:

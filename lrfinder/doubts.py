@@ -61,7 +61,7 @@ class Doubt(Sentence):
         "Pass your validation loader as val_data, or the data as a DataLoader over a data set that has a length.",
     )
     NO_CURVATURE = (
-        "Curvature could not be measured, so the suggestion rests on the sweep alone: its line above says why.",
+        "Curvature could not be measured, so the suggestion rests on sweep and short trainings: its line above says why.",
         "Nothing, for an optimizer without a limit. Else follow the reason that stands beside curvature.",
     )
     NOT_CONVERGED = (

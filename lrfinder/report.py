@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from hessian.layout import capital
@@ -64,18 +65,20 @@ def description(found: Suggestion) -> str:
     if found.limit is not None:
         parts.append(f"above the curvature limit {found.limit.curvature_lr:.2g} it is hatched")
     if found.probes is not None:
-        parts.append(f"diamonds show the loss that {len(found.probes.runs)} short trainings reached")
+        reached = sum(math.isfinite(run.after) for run in found.probes.runs)
+        blown = f" ({len(found.probes.runs) - reached} more blew up)" if reached < len(found.probes.runs) else ""
+        parts.append(f"diamonds show the loss that {reached} short trainings reached{blown}")
     return "; ".join(parts) + "."
 
 
 def usage(found: Suggestion) -> Iterator[Words | Code]:
     """The line to paste and what it does at the start."""
-    yield Code(schedule_text(found).replace("; ", "\n"))
-    yield Words("`found` is what `find_lr` returned, or `lrfinder.load` of this file. Param groups keep their ratios to the largest.")
+    yield Code(schedule_text(found))
+    yield Words("`found` is what `find_lr` returned, or `lrfinder.load` of a saved file. Param groups keep their ratios to the largest.")
     advice = found.warmup
     if advice is not None and not advice.own and advice.steps:
         start = f"{advice.start_lr:.2g}" if advice.start_lr else "zero"
-        yield Words(f"Before that, warm up over {advice.steps:,} steps in a straight line from {start}.")
+        yield Words(f"It begins with a warm-up of {advice.steps:,} steps, in a straight line from {start}.")
     if advice is not None and advice.own and advice.start_lr < found.lr * ONECYCLE_START:
         yield Words(f"It starts at {advice.start_lr:.2g}, lower than usual, where the first steps are stable.")
 

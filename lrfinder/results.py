@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from torch.optim import Optimizer
-    from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts, CyclicLR, OneCycleLR, SequentialLR
+    from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts, CyclicLR, LinearLR, OneCycleLR, SequentialLR
 
     from hessian.reports.parts import Report
 
@@ -237,9 +237,27 @@ class Suggestion(Result):
 
         ``total_steps`` is the suggestion's by default, and ``settings`` are those of ``lrfinder.sgdr``.
         """
-        from lrfinder.schedules import suggested_sgdr
+        from lrfinder.schedules import sgdr, suggested
 
-        return suggested_sgdr(self, optimizer, total_steps, settings)
+        return suggested(sgdr, self, optimizer, total_steps, settings)
+
+    def linear(self, optimizer: Optimizer, total_steps: int | None = None, **settings: Any) -> LinearLR | SequentialLR:
+        """A straight line from ``lr`` to zero, as ``lrfinder.linear`` makes it, behind the warm-up that curvature asks for.
+
+        ``total_steps`` is the suggestion's by default, and ``settings`` are those of ``lrfinder.linear``.
+        """
+        from lrfinder.schedules import linear, suggested
+
+        return suggested(linear, self, optimizer, total_steps, settings)
+
+    def constant(self, optimizer: Optimizer, total_steps: int | None = None, **settings: Any) -> LinearLR:
+        """``lr`` behind the warm-up that curvature asks for, as ``lrfinder.constant`` makes it; without one it is ``apply``.
+
+        ``total_steps`` is the suggestion's by default, and ``settings`` are those of ``lrfinder.constant``.
+        """
+        from lrfinder.schedules import constant, suggested
+
+        return suggested(constant, self, optimizer, total_steps, settings)
 
     def one_cycle(self, optimizer: Optimizer, total_steps: int | None = None, **settings: Any) -> OneCycleLR:
         """1cycle with the peak ``lr``, as ``lrfinder.one_cycle`` makes it, from where the first steps are stable.

@@ -1,4 +1,4 @@
-"""The published schedules as torch's own schedulers, with the right arguments: CLR, SGDR and 1cycle.
+"""Schedules as torch's own schedulers, with the right arguments: CLR, SGDR, 1cycle, linear decay, and a constant LR.
 
 Every factory takes the peak LR of the largest param group, keeps the groups' ratio, and sets ``lr`` and ``initial_lr``. One
 ``scheduler.step()`` belongs after every ``optimizer.step()``.
@@ -7,10 +7,11 @@ Every factory takes the peak LR of the largest param group, keeps the groups' ra
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts, CyclicLR, OneCycleLR, SequentialLR
+from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts, CyclicLR, LinearLR, LRScheduler, OneCycleLR, SequentialLR
 
 from hessian.checks import one_of, positive_float, positive_int
 from hessian.errors import BadArgument
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 CLR_GAMMA, CLR_STEPS = 0.99994, 70_000  # exp_range in the paper, and the length of its training
 SGDR_CYCLES = 3
 
+S = TypeVar("S", bound=LRScheduler)
 Mode = Literal["triangular", "triangular2", "exp_range"]
 Anneal = Literal["cos", "linear"]
 
@@ -133,6 +135,54 @@ def sgdr(
     return restarts if warm is None else SequentialLR(optimizer, [warm, restarts], [rise])
 
 
+def linear(
+    optimizer: Optimizer, max_lr: float, total_steps: int, *, warmup_steps: int = 0, warmup_lr: float | None = None
+) -> LinearLR | SequentialLR:
+    """A straight line from ``max_lr`` down to zero, where the training ends.
+
+    Args:
+        optimizer: A torch optimizer; its groups keep the ratio of their LRs.
+        max_lr: LR where the line begins, for the largest group.
+        total_steps: Steps of the training.
+        warmup_steps: Steps of a straight line up to ``max_lr`` before that.
+        warmup_lr: Where it starts; by default one step above zero.
+
+    Raises:
+        BadArgument, BadType: If an argument cannot be right.
+    """
+    warm, rise, total = begun(optimizer, max_lr, total_steps, warmup_steps, warmup_lr)
+    fall = LinearLR(optimizer, 1.0, 0.0, total - rise)
+    return fall if warm is None else SequentialLR(optimizer, [warm, fall], [rise])
+
+
+def constant(optimizer: Optimizer, max_lr: float, total_steps: int, *, warmup_steps: int = 0, warmup_lr: float | None = None) -> LinearLR:
+    """A constant LR behind a warm-up.
+
+    Args:
+        optimizer: A torch optimizer; its groups keep the ratio of their LRs.
+        max_lr: The LR, for the largest group.
+        total_steps: Steps of the training.
+        warmup_steps: Steps of a straight line up to ``max_lr``.
+        warmup_lr: Where it starts; by default one step above zero.
+
+    Raises:
+        BadArgument, BadType: If an argument cannot be right.
+    """
+    warm, _, _ = begun(optimizer, max_lr, total_steps, warmup_steps, warmup_lr)
+    return LinearLR(optimizer, 1.0) if warm is None else warm
+
+
+def begun(
+    optimizer: Optimizer, max_lr: float, total_steps: int, warmup_steps: int, warmup_lr: float | None
+) -> tuple[LinearLR | None, int, int]:
+    """The groups where they begin; the warm-up, its steps, and those of the training."""
+    ratios, max_lr, total = checked(optimizer, max_lr, total_steps)
+    rise = check_warmup(warmup_steps, total)
+    start = start_share(rise, max_lr, warmup_lr)
+    place(optimizer, max_lr, ratios)
+    return warm_scheduler(optimizer, rise, start), rise, total
+
+
 def one_cycle(
     optimizer: Optimizer,
     max_lr: float,
@@ -199,12 +249,10 @@ def suggested_clr(found: Suggestion, optimizer: Optimizer, total_steps: int | No
     return clr(optimizer, peak, total, **{**known, **settings})
 
 
-def suggested_sgdr(
-    found: Suggestion, optimizer: Optimizer, total_steps: int | None, settings: dict[str, Any]
-) -> CosineAnnealingWarmRestarts | SequentialLR:
-    """``sgdr`` with what the suggestion knows, under what the caller sets."""
+def suggested(make: Callable[..., S], found: Suggestion, optimizer: Optimizer, total_steps: int | None, settings: dict[str, Any]) -> S:
+    """``sgdr``, ``linear`` or ``constant`` with what the suggestion knows, under what the caller sets."""
     total, peak = found.total_steps if total_steps is None else total_steps, settings.pop("max_lr", found.lr)
-    return sgdr(optimizer, peak, total, **{**suggested_warmup(found, peak, total), **settings})
+    return make(optimizer, peak, total, **{**suggested_warmup(found, peak, total), **settings})
 
 
 def suggested_one_cycle(found: Suggestion, optimizer: Optimizer, total_steps: int | None, settings: dict[str, Any]) -> OneCycleLR:

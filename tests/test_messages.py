@@ -457,6 +457,8 @@ CASES = {
             ("clr", "base above the peak", (0.1, 10), {"base_lr": 1.0}, BadArgument, "base_lr=1 is above max_lr=0.1", "swap them"),
             ("clr", "a mode of its own", (0.1, 10), {"mode": "saw"}, BadArgument, "mode='saw' is unknown", "choose 'triangular'"),
             ("sgdr", "nothing but warm-up", (0.1, 9), {"warmup_steps": 9}, BadArgument, "leaves nothing of total_steps=9", "pass fewer"),
+            ("linear", "nothing but warm-up", (0.1, 9), {"warmup_steps": 9}, BadArgument, "leaves nothing of total_steps=9", "pass fewer"),
+            ("constant", "no length", (0.1, 0), {}, BadArgument, "total_steps=0 is too small", "at least 1"),
             ("one_cycle", "too much momentum", (0.1, 9), {"momentum": (0.9, 1)}, BadArgument, "momentum=(0.9, 1) is no pair", "or None"),
             ("one_cycle", "one step up", (0.1, 10), {"pct_start": 0.1}, BadArgument, "OneCycleLR divides by zero", "pass another"),
         )

@@ -549,11 +549,11 @@ def test_the_result_prints_what_was_measured(result):
     assert lines[0] == "largest stable lr 0.154 at these weights (curvature binds)"
     assert lines[1] == "  curvature  0.154: 2 / sharpness, sharpness 13"
     assert lines[2].strip().startswith("residual 0.0%, with 99 % probability at most 13")
-    assert lines[2].endswith("; 7 HVPs by autograd")
-    assert lines[3].startswith("  advice     curvature binds: ")
-    assert lines[5].startswith("  sharpest   ")
-    assert lines[6] == "  valid for  Quadratic, SGD, 1 batch of 1, train mode, seed 0"
-    assert " ".join(" ".join(lines[7:]).split()) == f"- {CurvatureDoubt.NO_NOISE.value}"
+    assert lines[3] == "  cost       7 Hessian-vector products by autograd"
+    assert lines[4].startswith("  advice     curvature binds: ")
+    assert lines[6].startswith("  sharpest   ")
+    assert lines[7] == "  valid for  Quadratic, SGD, 1 batch of 1, train mode, seed 0"
+    assert " ".join(" ".join(lines[8:]).split()) == f"- {CurvatureDoubt.NO_NOISE.value}"
 
 
 def test_the_result_survives_json(result, tmp_path):

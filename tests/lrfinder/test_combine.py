@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -355,8 +356,11 @@ def test_agreement_in_words():
     assert agreement(curve, None) is None
     assert agreement(curve, make_limit(corrected * 2)) == "sweep and curvature agree within x2"
     assert agreement(curve, make_limit(corrected / 2)) == "sweep and curvature agree within x2"
-    assert agreement(curve, make_limit(corrected * 5)) == "the sweep broke x5 below the curvature limit"
-    assert agreement(curve, make_limit(corrected / 5)) == "the sweep broke x5 above the curvature limit"
+    assert agreement(curve, make_limit(corrected * 5)) == "corrected for the ramp, the sweep broke x5 below the curvature limit"
+    assert agreement(curve, make_limit(corrected / 5)) == "corrected for the ramp, the sweep broke x5 above the curvature limit"
+    noisy = replace(make_limit(corrected / 5, noise_lr=corrected / 5), curvature_lr=100 * corrected)
+    assert agreement(curve, noisy) == "corrected for the ramp, the sweep broke x5 above the limit of batch noise"
+    assert agreement(curve, replace(noisy, lr=corrected / 2, noise_lr=corrected / 2)) == "sweep and batch noise agree within x2"
 
 
 # What cannot be right -----------------------------------------------------------------------------------------------------------

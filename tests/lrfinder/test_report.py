@@ -283,7 +283,7 @@ def test_every_schedule_has_its_line_to_paste(schedule: Any):
     compile(code, "page", "exec")
     assert "found." in code
     assert found.warmup is not None
-    assert ("warm up over" in told(found)) == (schedule != "onecycle")
+    assert ("begins with a warm-up of" in told(found)) == (schedule != "onecycle")
     assert f"{found.warmup.start_lr:.2g}" in Page(told(found)).words("main")
 
 

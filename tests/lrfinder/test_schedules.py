@@ -22,7 +22,6 @@ from torch.optim.lr_scheduler import (
     CosineAnnealingWarmRestarts,
     CyclicLR,
     LambdaLR,
-    LinearLR,
     OneCycleLR,
     ReduceLROnPlateau,
     SequentialLR,
@@ -167,9 +166,20 @@ def test_a_warm_up_comes_first_in_a_straight_line(family):
 
 
 @every_optimizer
+def test_linear_decay_is_a_straight_line_to_zero_and_a_constant_lr_stays(family):
+    for warm in (0, 5):
+        optimizer = groups_of(family)
+        lrs, _ = driven(lrfinder.linear(optimizer, 0.4, 75, warmup_steps=warm, warmup_lr=0.02), 76)
+        rise = [warmed(step, 0.02, 0.4, 5) for step in range(warm)]
+        assert_follows(lrs, [*rise, *(0.4 * (1 - step / (75 - warm)) for step in range(76 - warm))])
+        lrs, _ = driven(lrfinder.constant(groups_of(family), 0.4, 75, warmup_steps=warm, warmup_lr=0.02), 76)
+        assert_follows(lrs, [*rise, *[0.4] * (76 - warm)])
+
+
+@every_optimizer
 def test_training_on_gives_finite_weights(family):
     """Momentum and LR change between real steps, with gradients."""
-    for make in (lrfinder.clr, lrfinder.sgdr, lrfinder.one_cycle):
+    for make in (lrfinder.clr, lrfinder.sgdr, lrfinder.one_cycle, lrfinder.linear, lrfinder.constant):
         optimizer = groups_of(family)
         scheduler = make(optimizer, 1e-3, 20)
         for _ in range(19):
@@ -383,7 +393,7 @@ def test_an_epoch_is_what_the_sweep_saw(samples):
     [
         ("onecycle", "scheduler = found.one_cycle(optimizer)"),
         ("cosine", "scheduler = found.sgdr(optimizer, cycles=1)"),
-        ("linear", "found.apply(optimizer); LinearLR(optimizer, 1, 0, 700)"),
+        ("linear", "scheduler = found.linear(optimizer)"),
         ("constant", "found.apply(optimizer)"),
         (None, "found.apply(optimizer)"),
     ],
@@ -391,9 +401,21 @@ def test_an_epoch_is_what_the_sweep_saw(samples):
 def test_the_line_to_paste_is_printed_and_works(schedule, line):
     suggestion = found(schedule=schedule)
     assert f"  schedule    {line}\n" in str(suggestion)
-    space = {"found": suggestion, "optimizer": sgd(), "LinearLR": LinearLR}
+    space = {"found": suggestion, "optimizer": sgd()}
     exec(line, space)
     assert max(float(group["lr"]) for group in space["optimizer"].param_groups) <= suggestion.lr * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear", "constant", None])
+def test_the_line_to_paste_has_the_warm_up_that_is_printed(schedule):
+    suggestion = found(limit=0.02, schedule=schedule)
+    (line,) = [line.removeprefix("  schedule    ") for line in str(suggestion).splitlines() if line.startswith("  schedule ")]
+    space = {"found": suggestion, "optimizer": sgd()}
+    exec(line, space)
+    lrs, _ = driven(space["scheduler"], 700)
+    assert lrs[0, 0] == pytest.approx(0.02 * suggestion.lr)
+    assert int(lrs[:, 0].argmax()) == suggestion.warmup.steps
+    assert lrs[:, 0].max() == pytest.approx(suggestion.lr)
 
 
 def test_the_printed_cosine_is_the_planned_one():
