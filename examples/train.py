@@ -1,4 +1,4 @@
-"""A training script with a factory. Find its LR with `lrfinder find train.py:make -o lr.png`; train with `python train.py 0.1`."""
+"""A training script with a factory. Find its LR with `lrfinder find train.py:make -o lr.png`; train with `python train.py 0.01`."""
 
 import sys
 
@@ -28,7 +28,7 @@ def make(hidden=128, batch_size=64, epochs=10):
 
 if __name__ == "__main__":
     it = make()
-    it["optimizer"].param_groups[0]["lr"] = float(sys.argv[1])
+    it["optimizer"].param_groups[0]["lr"] = float(sys.argv[1] if len(sys.argv) > 1 else 1e-3)
     for _ in range(it["total_steps"] // len(it["data"])):
         for inputs, target in it["data"]:
             it["optimizer"].zero_grad()

@@ -53,6 +53,10 @@ class CurvatureDoubt(Sentence):
         "One batch was measured, so the noise between batches, which may bind first, is not known: measure more.",
         "Call hessian.stable_lr with num_batches=4 or more, or find_lr with a longer budget than 'quick'.",
     )
+    NOISE_UNSURE = (
+        "The limit of batch noise rests on a few batches that may be unlike others, so it may be several times off: measure more.",
+        "Call hessian.stable_lr with num_batches=32, and on another seed. Many trainings do well above it, below curvature_lr.",
+    )
     RECOMPUTED = (
         "Not all graphs fit graph_memory, so some batches were run again for every product: slower, not less exact.",
         "Nothing, unless it took too long: then pass a larger graph_memory, or a smaller num_batches.",

@@ -112,7 +112,7 @@ def layers_part(limit: StableLR) -> list[str]:
     if not limit.by_parameter:
         return []
     largest = list(limit.by_parameter.items())[:LARGEST_SHARES]
-    rows = table([["share", "parameter"], *([f"{share:.0%}", shortened(name, 60)] for name, share in largest)], "    ")
+    rows = table([["share", "parameter"], *([f"{share:.0%}", shortened(name, 60, end=True)] for name, share in largest)], "    ")
     return [*paragraph("The sharpest direction lies in"), *rows]
 
 

@@ -26,7 +26,10 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> Path:
         store(os.path.realpath(path), content)
     except OSError as error:
         reason = error.strerror or str(error)
+        folder = os.path.dirname(os.path.realpath(path))
         advice = "what was there before is whole; free some space, or write to another place."
+        if not os.path.isdir(folder):
+            advice = f"there is no folder {folder!r}; make it, or write to another place."
         message = f"{os.fspath(path)!r} could not be written ({reason}): {advice}"
         raise (OSError(error.errno, message) if error.errno else OSError(message)) from error
     except ValueError as error:  # a NUL, or half of a surrogate pair

@@ -77,10 +77,12 @@ def headline(text: str) -> list[str]:
     return [shown] if columns(shown) <= WIDTH else wrapped(shown)
 
 
-def shortened(text: str, room: int) -> str:
-    """Text in so many columns, with three dots where some is missing."""
+def shortened(text: str, room: int, *, end: bool = False) -> str:
+    """Text in so many columns, with three dots where some is missing: behind it, or before its end, which tells parameters apart."""
     line = " ".join(clean(text).split())
-    return line if columns(line) <= room else f"{fitting(line, room - 3)}..."
+    if columns(line) <= room:
+        return line
+    return f"...{fitting(line[::-1], room - 3)[::-1]}" if end else f"{fitting(line, room - 3)}..."
 
 
 def table(rows: list[list[str]], indent: str = "  ", gap: str = "  ") -> list[str]:

@@ -52,8 +52,8 @@ def mean_estimate(values: Sequence[float], hvps: int) -> Estimate:
     return Estimate(value=mean, error=error, hvps=hvps)
 
 
-def curvature_variance(op: HessianOperator, direction: Tensor, scale: Tensor | None = None) -> tuple[float, float]:
-    """Curvature along a unit direction, and the variance of one batch's curvature product about it.
+def curvature_variance(op: HessianOperator, direction: Tensor, scale: Tensor | None = None) -> tuple[float, float, float]:
+    """Curvature along a unit direction, the variance of one batch's curvature product about it, and the relative error of that.
 
     ``a = v' H v`` and ``s = E |H_B v - H v|^2`` (unbiased over the batches at hand). Where the optimizer has a preconditioner,
     ``scale`` is the diagonal of ``S`` and everything is meant for ``S H S``.
@@ -69,8 +69,22 @@ def curvature_variance(op: HessianOperator, direction: Tensor, scale: Tensor | N
     mean = torch.zeros_like(direction)
     for product in products:
         mean.add_(product, alpha=1 / len(products))
-    spread = sum(op.space.norm(product.sub_(mean)) ** 2 for product in products) / (len(products) - 1)
-    return op.space.dot(mean, direction), spread
+    squares = [op.space.norm(product.sub_(mean)) ** 2 for product in products]
+    return op.space.dot(mean, direction), sum(squares) / (len(products) - 1), relative_error(squares)
+
+
+def relative_error(squares: Sequence[float]) -> float:
+    """Standard error of a variance over the variance, by leaving out each batch in turn (jackknife, Quenouille 1956): 1 where it comes
+    from one batch alone. NaN for two batches, which say nothing of it.
+
+    Args:
+        squares: Squared distance of every batch's product from their mean.
+    """
+    count, total = len(squares), sum(squares)
+    if count < 3 or not total:
+        return math.nan
+    spread = math.sqrt(sum((square - total / count) ** 2 for square in squares))
+    return math.sqrt(count * (count - 1)) / (count - 2) * spread / total
 
 
 def noise_limit(curvature: float, variance: float, *, momentum: float = 0.0, averaged: bool = False) -> float:

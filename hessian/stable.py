@@ -33,6 +33,7 @@ from hessian.solvers.krylov import Kept
 from hessian.solvers.lanczos import lanczos
 
 FIRST_STEP_HVPS = 12  # the step-0 preconditioner is wildly uneven, so its sharpness is only asked for roughly
+UNSURE = 0.5  # relative error of the batches' variance; 1 if it comes from one batch alone
 INACCURATE = 0.1  # relative error of a finite difference beyond which it is doubted
 
 
@@ -147,7 +148,10 @@ def measure_along_hessian(
     top = top_eigenvalue(geometry.around(operator), settings)
     sharpness = float(top.values[0])
     curvature_lr = geometry.max_lr(sharpness)
-    noise_lr = batch_noise_lr(problem, operator, geometry, top.vectors[:, 0], batches)
+    noise_lr, error = batch_noise_lr(problem, operator, geometry, top.vectors[:, 0], batches)
+    doubts = doubts_of(problem, operator, top, batches)
+    if noise_lr is not None and noise_lr < curvature_lr and (geometry.limit.preconditioner is not None or error > UNSURE):
+        doubts.append(CurvatureDoubt.NOISE_UNSURE)
     return StableLR(
         lr=min(curvature_lr, noise_lr or math.inf),
         curvature_lr=curvature_lr,
@@ -163,7 +167,7 @@ def measure_along_hessian(
         derivation=geometry.derivation,
         preconditioned=geometry.limit.preconditioner is not None,
         by_parameter=shares_of(operator, top.vectors[:, 0]),
-        doubts=tuple(doubts_of(problem, operator, top, batches)),
+        doubts=tuple(doubts),
         **circumstances(problem, settings, batches),
     )
 
@@ -239,16 +243,18 @@ def top_eigenvalue(operator: Any, settings: CurvatureSettings) -> EigenResult:
     return top
 
 
-def batch_noise_lr(problem: Problem, operator: Any, geometry: OptimizerGeometry, direction: Tensor, batches: Sequence[Any]) -> float | None:
-    """The mini-batch limit along the sharpest direction; None where it cannot be told."""
+def batch_noise_lr(
+    problem: Problem, operator: Any, geometry: OptimizerGeometry, direction: Tensor, batches: Sequence[Any]
+) -> tuple[float | None, float]:
+    """The mini-batch limit along the sharpest direction, None where it cannot be told, and the relative error of the batches' variance."""
     limit = geometry.limit
     if len(batches) < 2 or limit.momentum is None or not isinstance(operator, HessianOperator):
-        return None
-    curvature, variance = curvature_variance(operator, direction, geometry.scale)
+        return None, math.nan
+    curvature, variance, error = curvature_variance(operator, direction, geometry.scale)
     if not curvature > 0:
-        return None
+        return None, error
     variance /= problem.recipe.accumulate  # measured on micro-batches
-    return noise_limit(curvature, variance, momentum=limit.momentum, averaged=limit.averaged)
+    return noise_limit(curvature, variance, momentum=limit.momentum, averaged=limit.averaged), error
 
 
 def doubts_of(problem: Problem, operator: Any, top: EigenResult | None, batches: Sequence[Any]) -> list[CurvatureDoubt]:

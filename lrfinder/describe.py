@@ -98,10 +98,11 @@ def curvature_text(found: Suggestion) -> str:
         return f"not measured: {found.no_limit}" if found.no_limit else "not measured"
     name = "preconditioned sharpness" if limit.preconditioned else "sharpness"
     seen = f"{name} {limit.sharpness:.3g} ({limit.hvps} Hessian-vector products)"
+    roughly = "roughly " if CurvatureDoubt.NOISE_UNSURE in limit.doubts else ""
     parts = [
         f"stable up to {limit.curvature_lr:.2g} at step 0: {limit.formula}, {seen}",
         f"sharpest in {next(iter(limit.by_parameter))}" if limit.by_parameter else None,
-        f"batch noise allows {limit.noise_lr:.2g}" if limit.noise_lr is not None else None,
+        f"batch noise allows {roughly}{limit.noise_lr:.2g}" if limit.noise_lr is not None else None,
         agreement(found.curve, limit),
     ]
     return "; ".join(part for part in parts if part)
@@ -138,7 +139,8 @@ def schedule_text(found: Suggestion) -> str:
 
 def all_doubts(found: Suggestion) -> list[Sentence]:
     """Every doubt, also those about the curvature measurement that the suggestion does not repeat."""
-    about_limit = [doubt for doubt in found.limit.doubts if doubt is not CurvatureDoubt.NOT_CONVERGED] if found.limit else []
+    told = (CurvatureDoubt.NOT_CONVERGED, CurvatureDoubt.NOISE_UNSURE)  # as a doubt of its own, and in the line about curvature
+    about_limit = [doubt for doubt in found.limit.doubts if doubt not in told] if found.limit else []
     return [*found.doubts, *about_limit]
 
 

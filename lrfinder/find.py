@@ -91,7 +91,7 @@ def find_lr(
         end_lr: Highest learning rate of the sweep.
         curvature: Whether to measure the curvature limit.
         seed: Of every random generator; the same seed gives the same answer.
-        progress: Show a bar on stderr; None shows one on a terminal.
+        progress: Show a bar on stderr; None shows one on a terminal and in a notebook.
         device: Where batches are moved; None leaves them.
         accumulate: Micro-batches of one optimizer step, so of one step here. Each gradient is divided by this number, as usual; the last
             step of a pass may have fewer.

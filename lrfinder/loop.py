@@ -51,7 +51,7 @@ class LRSweep(AbstractContextManager["LRSweep"]):
         stop_factor: Stop when the running median exceeds this times the best loss and 1.2 times the initial one.
         smoothing: Half-width of the smoothing window, as a share of ``num_iter``; 0 for none.
         seed: Of every random generator when the loop begins, hence of the data order.
-        progress: Show a bar on stderr; None shows one on a terminal.
+        progress: Show a bar on stderr; None shows one on a terminal and in a notebook.
         keep: Whatever else your step changes and must come back: EMA copies, schedulers, a ``GradScaler``, replay buffers, a loader
             that you read yourself.
         snapshot: Where the copy of what must come back lies: ``"device"`` beside the original, or ``"cpu"`` in the host's memory.

@@ -1,4 +1,4 @@
-"""A progress bar on stderr where someone watches."""
+"""A progress bar on stderr where someone watches: on a terminal, in a notebook."""
 
 from __future__ import annotations
 
@@ -28,11 +28,12 @@ class Progress:
     estimate of what is left gets better with every phase that is ``done``. As a context it closes what an error left open.
 
     Args:
-        show: True or False; None shows it when stderr is a terminal.
+        show: True or False; None shows it when stderr is a terminal or a notebook.
     """
 
     def __init__(self, show: bool | None = None) -> None:
-        self.disable = (None if show is None else not show) if is_main() else True
+        show = True if show is None and in_notebook() else show
+        self.disable = (None if show is None else not show) if is_main() else True  # None: tqdm looks whether it is a terminal
         self._bar: Any = None  # a tqdm; their types do not know the list that stands for a postfix
         self._left: dict[str, float] = {}
         self._spent = Spent()
@@ -133,6 +134,11 @@ class Progress:
             yield
         finally:
             self._close()
+
+
+def in_notebook() -> bool:
+    """Whether stderr leads to a notebook, which is no terminal though someone watches."""
+    return type(sys.stderr).__module__.partition(".")[0] == "ipykernel"
 
 
 def reading(lr: float | None = None, loss: float = 0.0) -> str:

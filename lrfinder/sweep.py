@@ -77,7 +77,7 @@ def range_test(
         stop_factor: Stop when the running median exceeds this times the best loss and 1.2 times the initial one.
         smoothing: Half-width of the smoothing window, as a share of ``num_iter``; 0 for none.
         seed: Of every random generator, hence of the data order.
-        progress: Show a bar on stderr; None shows one on a terminal.
+        progress: Show a bar on stderr; None shows one on a terminal and in a notebook.
         device: Where batches are moved; None leaves them.
         accumulate: Micro-batches of one optimizer step, so of one step here. Each gradient is divided by this number, as usual; the last
             step of a pass may have fewer.

@@ -32,7 +32,7 @@ def done(example: Any, folder: Path) -> Any:
     """The example as it runs now, with what a user may add at its end."""
     notebook = copy.deepcopy(example)
     more = ["import matplotlib.pyplot as plt\nfound", "found.plot();", "print(found)", "found.curve"]
-    notebook.cells += of_cells(*more, "lrfinder.find_lr(**make('digits-mlp'), budget=60, curvature=False, progress=True).lr").cells
+    notebook.cells += of_cells(*more, "lrfinder.find_lr(**make('digits-mlp'), budget=60, curvature=False).lr").cells
     return execute(notebook, folder)
 
 

@@ -14,6 +14,11 @@ BEYOND = {
     "update": "Above it the next step no longer lowers the loss.",
 }
 
+NOISE = (
+    "Above it the differences between batches may drive the weights along the sharpest direction, which many trainings survive; above the "
+    "limit of curvature the next steps diverge, unless the loss gets flatter first."
+)
+
 
 def limit_report(limit: StableLR) -> Report:
     """The limit, what binds, and what it was measured with."""
@@ -22,7 +27,7 @@ def limit_report(limit: StableLR) -> Report:
     return Report(
         label="Largest stable learning rate",
         number=f"{limit.lr:.2g}",
-        lead=(BEYOND.get(limit.along, ""), f"{capital(limit.advice)}."),
+        lead=(NOISE if limit.binding == "noise" else BEYOND.get(limit.along, ""), f"{capital(limit.advice)}."),
         picture=Picture(
             "The limit on the axis of learning rates",
             f"A dashed line at the curvature limit {limit.curvature_lr:.2g}; everything above it is hatched.",

@@ -17,7 +17,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator
 
 from hessian.plotting import draw_legend
 from hessian.reports.colours import as_variable
@@ -38,17 +38,18 @@ REFERENCE = re.compile(r"url\(#([^)]+)\)")
 
 @dataclass(frozen=True)
 class Shape:
-    """Size in inches without the legend, columns of that, and the least size of a text; shown as wide as its column of the page is."""
+    """Size in inches without the legend, columns of that, the least size of a text, numbers below; as wide as its column of the page."""
 
     name: str
     width: float
     height: float
     columns: int
     letters: float
+    ticks: int
 
 
-WIDE = Shape("wide", 8.6, 4.5, 3, 11.0)
-NARROW = Shape("narrow", 4.9, 4.0, 1, 12.4)
+WIDE = Shape("wide", 8.6, 4.5, 3, 11.0, 10)
+NARROW = Shape("narrow", 4.9, 4.0, 1, 12.4, 6)
 
 
 def inline(picture: Picture, shape: Shape, prefix: str) -> str:
@@ -73,6 +74,7 @@ def draw(picture: Picture, shape: Shape) -> Figure:
         ax.set_title("", loc=place)
     ax.spines[["top", "right", "left"] if picture.flat else ["top"]].set_visible(False)
     if ax.get_xscale() == "log":
+        ax.xaxis.set_major_locator(LogLocator(numticks=shape.ticks))
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     for axes in figure.axes:
         suit_page(axes)

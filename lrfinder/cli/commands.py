@@ -34,7 +34,9 @@ def cli() -> None:
     """
 
 
-@cli.command(epilog="Trainings: " + "; ".join(f"{name}: {text}" for name, text in DEMOS.items()))
+@cli.command(
+    short_help="Find the LR of a small real training.", epilog="Trainings: " + "; ".join(f"{name}: {text}" for name, text in DEMOS.items())
+)
 @click.argument("name", type=click.Choice(list(DEMOS)), default=next(iter(DEMOS)))
 @click.option("--optimizer", type=click.Choice(OPTIMIZERS), help="Another optimizer than the training's own.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
@@ -64,7 +66,7 @@ def find(target: str, pairs: tuple[str, ...], quiet: bool, outputs: tuple[str, .
     show(measure("find_lr", factory_of(target), pairs, options), quiet, outputs)
 
 
-@cli.command("range-test")
+@cli.command("range-test", short_help="Record loss against learning rate, and read published rules.")
 @measuring
 @ranging
 @click.option("--num-iter", type=click.IntRange(min=2), help="Steps.  [default: 100]")
@@ -82,7 +84,7 @@ def range_test(target: str, pairs: tuple[str, ...], quiet: bool, outputs: tuple[
     show(curve, quiet, outputs, number=lambda: curve.suggest(rule))
 
 
-@cli.command("stable-lr")
+@cli.command("stable-lr", short_help="Measure the largest learning rate that is stable now.")
 @measuring
 @click.option("--num-batches", type=click.IntRange(min=1), help="Batches to average the Hessian over.  [default: 4]")
 @click.option("--tol", type=float, help="Relative accuracy of the sharpness.  [default: 0.01]")
@@ -105,7 +107,7 @@ def plot(files: tuple[str, ...], outputs: tuple[str, ...]) -> None:
         click.echo(f"wrote {path}", err=True)
 
 
-@cli.command()
+@cli.command(short_help="Tell in words how a saved number came about.")
 @saved
 @verbose
 def explain(files: tuple[str, ...]) -> None:

@@ -79,13 +79,15 @@ def options_of(command: click.Command) -> dict[str, click.Option]:
 
 
 def check_keys(path: Path, table: str, values: object, known: list[str]) -> None:
-    """Refuse a key that no option has, with the nearest that one has."""
+    """Refuse a key that no option has, with the nearest that one has, or the commands that have it."""
     if not isinstance(values, dict):
         raise BadArgument(f"[{table}] in {str(path)!r} is no table; write option = value under it.")
     for key in values:
         if plain(key) not in known:
+            owners = [name for name, command in all_commands().items() if plain(key) in options_of(command)]
             near = difflib.get_close_matches(plain(key), known, 1, 0.0)
-            raise BadArgument(f"{key!r} under [{table}] in {str(path)!r} is no option; the nearest is {near[0]!r}.")
+            hint = f"of that command; {', '.join(owners)} has it" if owners else f"; the nearest is {near[0]!r}"
+            raise BadArgument(f"{key!r} under [{table}] in {str(path)!r} is no option{' ' * bool(owners)}{hint}.")
 
 
 def value_of(path: Path, key: str, option: click.Option, value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import numpy as np
@@ -11,7 +12,7 @@ from oracles import dense_hessian
 from torch import nn
 from torch.optim import SGD, Adam
 
-from hessian import HessianOperator, Problem, batch_sharpness, noise_limit, stable_lr
+from hessian import CurvatureDoubt, HessianOperator, Problem, batch_sharpness, noise_limit, stable_lr
 from hessian.limits import limits_of
 from hessian.noise import curvature_variance
 
@@ -122,15 +123,30 @@ def test_the_variance_is_that_of_the_dense_products(scaled):
     scale = torch.rand(n, generator=generator).double() if scaled else None
     diagonal = torch.eye(n).double() if scale is None else torch.diag(scale)
     products = torch.stack([diagonal @ h @ diagonal @ direction for h in hessians])
-    curvature, variance = curvature_variance(HessianOperator(problem, batches), direction, scale)
+    curvature, variance, error = curvature_variance(HessianOperator(problem, batches), direction, scale)
     assert curvature == pytest.approx(float(products.mean(0) @ direction), rel=1e-10)
     assert variance == pytest.approx(float(products.var(0, unbiased=True).sum()), rel=1e-10)
+    without = [float(torch.cat([products[:i], products[i + 1 :]]).var(0, unbiased=True).sum()) for i in range(len(products))]
+    jackknife = math.sqrt((len(without) - 1) / len(without) * sum((each - np.mean(without)) ** 2 for each in without))
+    assert error == pytest.approx(jackknife / variance, rel=1e-9)
 
 
 def test_copies_of_one_batch_have_no_noise():
     model, batches = net()
     found = stable_lr(model, SGD(model.parameters(), lr=0.1, momentum=0.9), batches[:1] * 3, nn.MSELoss(), tol=1e-8)
     assert found.noise_lr == pytest.approx(found.curvature_lr, rel=1e-6)
+
+
+def test_a_limit_of_noise_that_comes_from_one_batch_is_doubted():
+    model, batches = net(size=3)
+    odd = [*batches[:3], tuple(10 * part for part in batches[3])]
+    for data, doubted in ((batches, False), (odd, True)):
+        found = stable_lr(model, SGD(model.parameters(), lr=0.1, momentum=0.9), data, nn.MSELoss())
+        assert found.binding == "noise"
+        assert (CurvatureDoubt.NOISE_UNSURE in found.doubts) == doubted
+        assert "which many trainings survive" in found.to_html()
+    found = stable_lr(model, Adam(model.parameters()), batches, nn.MSELoss())
+    assert (CurvatureDoubt.NOISE_UNSURE in found.doubts) == (found.binding == "noise")
 
 
 def test_noise_of_one_batch_is_refused():

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from browser import Browser, Seen, path_of_chromium, started
 from test_plotting import make_curve, make_limit
@@ -32,6 +33,12 @@ TEXTS = """() => {
     found.push({words, size: parseFloat(style.fontSize) * scale, right: box.right, scrolls: !!element.closest("pre, .lrf-scroll"),
       contrast: (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05)}); }
   return found; }"""
+# Pairs of texts of one picture in sight whose boxes meet.
+CROWDED = """() => [...document.querySelectorAll("svg")].filter(svg => svg.checkVisibility()).flatMap(svg => {
+  const boxes = [...svg.querySelectorAll("text")].map(text => [text.textContent, text.getBoundingClientRect()]);
+  return boxes.flatMap(([one, a], place) => boxes.slice(place + 1).filter(([, b]) =>
+    Math.min(a.right, b.right) - Math.max(a.left, b.left) > -GAP && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 1
+  ).map(([other]) => [one, other])); })"""
 BACKGROUND = "name => getComputedStyle(document.querySelector(name)).backgroundColor"
 
 
@@ -45,7 +52,8 @@ def browser() -> Iterator[Browser]:
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """One of each kind, and one whose names are meant to break out."""
     folder = tmp_path_factory.mktemp("pages")
-    results = {"suggestion": doubtful(), "curve": make_curve(), "limit": make_limit(), "hostile": hostile()[0]}
+    wide = make_curve(lrs=np.geomspace(1e-7, 10.0, 60), losses=np.geomspace(2.0, 0.2, 60), start_lr=1e-7, end_lr=10.0, num_iter=60)
+    results = {"suggestion": doubtful(), "curve": make_curve(), "limit": make_limit(), "hostile": hostile()[0], "wide": wide}
     for name, result in results.items():
         (folder / f"{name}.html").write_text(page_of(result))
     return {name: folder / f"{name}.html" for name in results}
@@ -86,6 +94,14 @@ def test_on_a_telephone_nothing_is_cut_off_or_too_small(kind: str, browser: Brow
         assert shown == [False, True]
 
 
+@pytest.mark.parametrize("width", [320, 400, 700, 1200])
+@pytest.mark.parametrize("kind", ["suggestion", "curve", "limit", "wide"])
+def test_the_words_in_a_picture_stand_apart(kind: str, width: int, browser: Browser, pages: dict[str, Path]):
+    with browser.open(pages[kind], width=width) as seen:
+        assert seen.page.evaluate("document.querySelectorAll('svg text').length") >= 10
+        assert seen.page.evaluate(CROWDED.replace("GAP", "2")) == []
+
+
 def test_what_is_measured_in_the_browser_can_fail(browser: Browser, pages: dict[str, Path], tmp_path: Path):
     spoiled = pages["limit"].read_text().replace("</main>", "<p style='color:#999;font-size:9px;white-space:nowrap'>faint</p></main>")
     (tmp_path / "page.html").write_text(
@@ -96,6 +112,7 @@ def test_what_is_measured_in_the_browser_can_fail(browser: Browser, pages: dict[
         assert faint["contrast"] < LEAST_CONTRAST
         assert faint["size"] < LEAST_LETTERS
         assert seen.page.evaluate("document.scrollingElement.scrollWidth") > 400
+        assert seen.page.evaluate(CROWDED.replace("GAP", "1000")) != []
         assert len(seen.said) == 2  # the page's own policy forbids both
         assert all("Content Security Policy" in line for line in seen.said)
 

@@ -128,7 +128,11 @@ WRONG_FILES = {
     ),
     "unknown for all": ("[tool.lrfinder]\nsede = 1", "'sede' under [tool.lrfinder] in ", " is no option; the nearest is 'seed'."),
     "unknown command": ("[tool.lrfinder.fnid]\nseed = 1", "'fnid' under [tool.lrfinder] in ", " is no option; the nearest is 'find'."),
-    "option of another": ("[tool.lrfinder.find]\nnum-iter = 1", "'num-iter' under [tool.lrfinder.find]", " is no option; the nearest is '"),
+    "option of another": (
+        "[tool.lrfinder.find]\nnum-iter = 1",
+        "'num-iter' under [tool.lrfinder.find]",
+        " is no option of that command; range-test has it.",
+    ),
     "no flag": ("[tool.lrfinder.find]\nquiet = 1", "quiet = 1 in ", " is neither true nor false; quiet is a flag."),
     "no value": ("[tool.lrfinder.find]\nseed = [1]", "seed = [1] in ", " is no value that --seed takes; write it as on the command line."),
     "no texts": ("[tool.lrfinder.find]\noutput = [1]", "output = [1] in ", ' is no list of texts; write output = ["..."].'),
