@@ -42,6 +42,22 @@ def test_sources_of_limits_lead_to_headings_of_the_formula_page():
     assert {limits_of(make([tiny()], lr=0.1))[0].source for make in LIMIT_CASES.values()} <= known
 
 
+def test_the_regrets_of_the_readme_are_those_that_were_measured():
+    """Mean, failures, worst and cost, by method, of the data sets that no constant was fitted on."""
+    measured = rows((ROOT / "docs" / "accuracy.md").read_text().split("<!-- unseen")[1].split("<!-- end of unseen")[0])
+    shown = rows((ROOT / "README.md").read_text().split("## What was measured")[1].split("## Limits")[0])
+    assert len(shown) == 7
+    for name, (cost, mean, failed, worst) in shown.items():
+        known = measured[{"rule of thumb for the optimizer": "rule of thumb"}.get(name, name)]
+        assert [mean.replace(".", "0."), failed, worst, cost] == [known[0], known[2], known[3], known[5]]
+
+
+def rows(text: str) -> dict[str, list[str]]:
+    """The rows of a table by their first cells, without code marks."""
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("| ")]
+    return {name.replace("`", ""): rest for name, *rest in cells if name and not name.startswith("-")}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_no_placeholder_is_left(page):
     assert "@@" not in page.read_text()
