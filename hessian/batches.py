@@ -1,4 +1,4 @@
-"""The user's data as an endless stream of batches: checked, cycled, moved, the same number on every rank."""
+"""The user's data as an endless stream of batches."""
 
 from __future__ import annotations
 
@@ -20,10 +20,9 @@ NO_MORE = object()
 class Batches:
     """Batches of ``data``, over and over, on ``device`` (None: left where they are).
 
-    ``data`` is anything that can be read more than once (a ``DataLoader``, a list of batches), or a function
-    without arguments that returns a batch. With ``accumulate`` above one a batch is a ``Window`` of so many of them, unless
-    ``data`` give windows themselves. Every rank of a ``team`` reads its own data, and all of them get as many batches as the one with
-    the fewest.
+    ``data`` can be read more than once (a ``DataLoader``, a list), or is a function that returns a batch. With ``accumulate`` above one
+    a batch is a ``Window`` of so many of them, unless ``data`` give windows themselves. Every rank of a ``team`` reads its own data, and
+    all of them get as many batches as the one with the fewest.
     """
 
     def __init__(
@@ -37,13 +36,13 @@ class Batches:
         self.team = team or Team()
 
     def over(self, data: Any, most: int | None = None) -> Batches:
-        """Other data, read in the same way; with windows of at most ``most`` micro-batches."""
+        """Other data, in windows of at most ``most`` micro-batches."""
         return Batches(data, self.device, self.name, min(self.accumulate, most or self.accumulate), self.team)
 
     @property
     def single(self) -> Batches:
         """The same data, one micro-batch at a time."""
-        return Batches(self.data, self.device, self.name, team=self.team)
+        return self.over(self.data, 1)
 
     def __iter__(self) -> Iterator[Any]:
         """Batches until a whole pass gives none."""
@@ -64,11 +63,11 @@ class Batches:
         return source if self.accumulate == 1 else windowed(source, self.accumulate)
 
     def one_pass(self) -> Iterator[Any]:
-        """The batches of one pass, as the data give them; a function's without end."""
+        """Batches as the data give them; a function's without end."""
         return iter(self.data) if hasattr(self.data, "__iter__") else given_by(self.data)
 
     def take(self, count: int) -> list[Any]:
-        """The first ``count`` batches, fewer if one pass is shorter: no batch twice.
+        """The first ``count`` batches, fewer if a pass is shorter.
 
         Raises:
             BadArgument: If the data gives no batch at all.
@@ -80,7 +79,7 @@ class Batches:
 
     @property
     def samples(self) -> int | None:
-        """How many samples one pass sees, where that can be told without reading it."""
+        """How many one pass sees, where that can be told without reading it."""
         data = self.data
         dataset = getattr(data, "dataset", None)
         if isinstance(dataset, IterableDataset):
@@ -88,14 +87,11 @@ class Batches:
         for sized in (getattr(data, "sampler", None), dataset):
             if isinstance(sized, Sized):
                 return len(sized)
-        if isinstance(data, (list, tuple)):
-            counts = [batch_size(batch) for batch in data]
-            return None if None in counts else sum(count for count in counts if count)
-        return None
+        return batch_size(Window(data)) if isinstance(data, (list, tuple)) else None
 
 
 def given_by(function: Callable[[], Any]) -> Iterator[Any]:
-    """What it gives, until it raises StopIteration."""
+    """Until it raises StopIteration."""
     while True:
         try:
             batch = function()
@@ -105,7 +101,7 @@ def given_by(function: Callable[[], Any]) -> Iterator[Any]:
 
 
 def windowed(source: Iterator[Any], count: int) -> Iterator[Any]:
-    """Windows of so many micro-batches; a loader that makes its own knows more about them."""
+    """Windows of ``count``; a loader that makes its own knows more about them."""
     for first in source:
         yield first if isinstance(first, Window) else Window((first, *islice(source, count - 1)), count)
 
@@ -113,7 +109,7 @@ def windowed(source: Iterator[Any], count: int) -> Iterator[Any]:
 class Ahead(Iterator[Any]):
     """Batches until a rank has none left, and windows as long as the shortest rank's: no rank then waits for another in a backward pass.
 
-    Ranks meet for that; where they do anyway, for the loss of a batch, each ``fetch``es its next one before, and all ``agree`` there.
+    Ranks meet for that; where they do anyway, for a loss, each ``fetch``es its next batch before, and all ``agree`` there.
     """
 
     def __init__(self, source: Iterator[Any], team: Team) -> None:
@@ -124,7 +120,7 @@ class Ahead(Iterator[Any]):
         self._agreed: int | None = None
 
     def fetch(self) -> int:
-        """Read this rank's next batch, unless that was done: how many micro-batches it is, 0 where there is none."""
+        """Read this rank's next batch, unless that was done; its micro-batches, 0 where there is none."""
         if self._own is None:
             self._batch = next(self._source, NO_MORE)
             self._own = 0 if self._batch is NO_MORE else len(self._batch) if isinstance(self._batch, Window) else 1
@@ -149,7 +145,6 @@ def agreed(source: Iterator[Any], team: Team) -> Iterator[Any]:
 
 
 def check_readable(data: Any, name: str) -> None:
-    """Refuse what cannot be read, or not read twice."""
     if isinstance(data, Dataset) and not isinstance(data, IterableDataset):
         raise BadType(f"{name} is a Dataset, whose items are single samples; pass torch.utils.data.DataLoader({name}, batch_size=...).")
     if isinstance(data, (Tensor, Mapping, str, bytes)) or not (hasattr(data, "__iter__") or callable(data)):
@@ -166,7 +161,7 @@ def check_readable(data: Any, name: str) -> None:
 
 
 def length_of(data: Any) -> int | None:
-    """Batches in one pass, None where the data does not know: a loader of a stream has a ``__len__`` that raises."""
+    """None where the data does not know: a loader of a stream has a ``__len__`` that raises."""
     try:
         return len(data)
     except TypeError:

@@ -1,4 +1,4 @@
-"""Checks of plain numbers, shared by every public function."""
+"""Checks of plain arguments."""
 
 from __future__ import annotations
 
@@ -34,13 +34,12 @@ def positive_int(name: str, value: object, *, least: int = 1) -> int:
 
 
 def one_of(name: str, value: object, known: Sequence[str]) -> None:
-    """Refuse a word that is none of those known."""
     if value not in known:
         raise BadArgument(f"{name}={value!r} is unknown; choose {', '.join(map(repr, known))}.")
 
 
 def short(value: int) -> str:
-    """A whole number for a message; Python writes out no more than some four thousand digits."""
+    """For a message; Python writes out no more than some four thousand digits."""
     return str(value) if abs(value) < 10**20 else f"{'-' if value < 0 else ''}2**{value.bit_length() - 1} and beyond"
 
 

@@ -1,4 +1,4 @@
-"""Results to JSON and back: by the types of the dataclass fields, with what a number may be, and refusing what ``save`` never writes."""
+"""Results to JSON and back, by the types of their fields, refusing what ``save`` never writes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import math
 import types
 import typing
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence, Sized
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated, Any, Literal, NoReturn
@@ -39,21 +39,16 @@ def encode(value: Any) -> Any:
 
 
 def encode_fields(result: Any) -> dict[str, Any]:
-    """Every field of a dataclass that is stored."""
     return {field.name: encode(getattr(result, field.name)) for field in stored_fields(type(result))}
 
 
 def decode_fields(cls: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Constructor arguments of ``cls`` from JSON values.
-
-    Raises:
-        ValueError: If a field is missing, unknown, or of the wrong type.
-    """
+    """Constructor arguments of ``cls`` from JSON values, or a ``ValueError``."""
     hints = typing.get_type_hints(cls, include_extras=True)
     fields = {field.name: field for field in stored_fields(cls)}
     unknown = set(values) - set(fields)
     if unknown:
-        raise ValueError(f"it has an unknown field {sorted(unknown)[0]!r:.40}")
+        raise ValueError(f"it has an unknown field {min(unknown)!r:.40}")
     missing = [name for name, field in fields.items() if name not in values and field.default is dataclasses.MISSING]
     if missing:
         raise ValueError(f"the field {missing[0]!r} is missing")
@@ -61,7 +56,7 @@ def decode_fields(cls: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def stored_fields(cls: type[Any]) -> list[dataclasses.Field[Any]]:
-    """Fields that go to JSON; tensors are marked ``stored=False``."""
+    """All but tensors, which are marked ``stored=False``."""
     return [field for field in dataclasses.fields(cls) if field.metadata.get("stored", True)]
 
 
@@ -79,36 +74,29 @@ def decode(hint: Any, value: Any) -> Any:
     if origin is Annotated:
         return arguments[1].check(decode(arguments[0], value))
     if origin in (typing.Union, types.UnionType):
-        options = [option for option in arguments if option is not type(None)]
-        return None if value is None else decode(options[0], value)
+        return None if value is None else decode(next(option for option in arguments if option is not type(None)), value)
     if origin is Literal:
         return member(arguments, value)
     if origin in (np.ndarray, npt.NDArray):  # the second is a type of its own from NumPy 2.5 on, with Python 3.12 or newer
         return np.array([decode(float, entry) for entry in require(list, value)], dtype=np.float64)
     if origin is tuple:
-        return decode_tuple(arguments, require(list, value))
+        entries = require(list, value)
+        hints = arguments[:1] * len(entries) if arguments[-1] is Ellipsis else arguments
+        return tuple(decode(hint, entry) for hint, entry in zip(hints, entries, strict=True))
     if origin is dict:
         return {text(key): decode(arguments[1], entry) for key, entry in require(dict, value).items()}
     return decode_scalar(hint, value)
 
 
-def decode_tuple(arguments: tuple[Any, ...], values: list[Any]) -> tuple[Any, ...]:
-    """A tuple of any length (``tuple[X, ...]``) or of a fixed one."""
-    if arguments[-1] is Ellipsis:
-        return tuple(decode(arguments[0], value) for value in values)
-    return tuple(decode(hint, value) for hint, value in zip(arguments, values, strict=True))
-
-
 def decode_scalar(hint: Any, value: Any) -> Any:
-    """A number, text, flag, enum member or nested result."""
     if hasattr(hint, "from_dict"):
         return hint.from_dict(require(dict, value))
     if isinstance(hint, type) and issubclass(hint, Enum):
         return hint[member(list(hint.__members__), value)]
     if hint is float:
         return NONFINITE[member(list(NONFINITE), value)] if isinstance(value, str) else float(require((int, float), value))
-    if hint is int:
-        return long(require(int, value))
+    if hint is int and abs(require(int, value)) >= LONG:
+        raise ValueError(f"{value!r:.40} is too large")
     return text(require(str, value)) if hint is str else require(hint, value)
 
 
@@ -120,15 +108,8 @@ def member(known: Sequence[str], value: Any) -> str:
     return value
 
 
-def long(value: int) -> int:
-    """A whole number of an ordinary size."""
-    if abs(value) >= LONG:
-        raise ValueError(f"{value!r:.40} is too large")
-    return value
-
-
 def text(value: str) -> str:
-    """Text that can be printed: JSON can name half of a surrogate pair, which no terminal takes."""
+    """JSON can name half of a surrogate pair, which no terminal takes."""
     value.encode()
     return value
 
@@ -144,10 +125,10 @@ MOST_NESTED = 10_000  # lists and objects: empty ones take thirty times their te
 
 
 def parse(content: bytes) -> Any:
-    """The value that UTF-8 text, with a byte order mark or without, stands for.
+    """The value of UTF-8 text, with a byte order mark or without.
 
     Raises:
-        ValueError: If it is no JSON, or names a key twice, or holds NaN, infinity or a number too large for a float.
+        ValueError: If it is no JSON, or names a key twice, or holds a number too large for a float.
         RecursionError: If it is nested too deeply.
     """
     nested = content.count(b"[") + content.count(b"{")
@@ -158,7 +139,7 @@ def parse(content: bytes) -> Any:
 
 
 def without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object, whose keys are all different: of two values nobody can say which is meant."""
+    """An object; of two values for a key nobody can say which is meant."""
     found = dict(pairs)
     if len(found) < len(pairs):
         twin = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
@@ -167,12 +148,11 @@ def without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def refuse_constant(name: str) -> NoReturn:
-    """NaN and infinity are text in our files, for JSON has no number for them."""
     raise ValueError(f"{name} is no JSON")
 
 
 def finite(text: str) -> float:
-    """A number that a float can hold; ``1e999`` would become infinity without a word."""
+    """``1e999`` would become infinity without a word."""
     number = float(text)
     if not math.isfinite(number):
         raise ValueError(f"the number {text:.40} is too large")
@@ -180,7 +160,7 @@ def finite(text: str) -> float:
 
 
 def whole(text: str) -> int:
-    """A whole number that a float can hold too; Python itself would spend minutes on a million digits."""
+    """One that a float can hold too; Python itself would spend minutes on a million digits."""
     finite(text)
     return int(text)
 
@@ -197,19 +177,10 @@ class Range:
     holds: Callable[[Any], bool]
 
     def check(self, value: Any) -> Any:
-        """``value``, if the condition holds.
-
-        Raises:
-            ValueError: If not.
-        """
+        """``value``, or a ``ValueError``."""
         if not self.holds(value):
             raise ValueError(f"{value!r:.40} is not {self.words}")
         return value
-
-
-def is_filled(values: Sized) -> bool:
-    """Whether there is an entry."""
-    return len(values) > 0
 
 
 Positive = Annotated[float, Range("a positive finite number", lambda value: 0 < value < math.inf)]
@@ -220,4 +191,4 @@ Share = Annotated[float, Range("from 0 to 1", lambda value: 0 <= value <= 1)]
 Portion = Annotated[float, Range("above 0, at most 1", lambda value: 0 < value <= 1)]
 Half = Annotated[float, Range("from 0 to 0.5", lambda value: 0 <= value <= 0.5)]
 LossOrInf = Annotated[float, Range("a loss, or infinite", lambda value: value == math.inf or abs(value) <= LARGEST_LOSS)]
-Filled = Range("filled", is_filled)
+Filled = Range("filled", lambda values: len(values) > 0)

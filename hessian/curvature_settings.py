@@ -1,4 +1,4 @@
-"""How curvature is to be measured."""
+"""How to measure curvature."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Along = Literal["hessian", "update"]
 
 @dataclass(frozen=True)
 class CurvatureSettings:
-    """How to measure: see ``stable_lr``; checked when made.
+    """See ``stable_lr``; checked when made.
 
-    ``told`` hears of every step and product. The limit of the first step costs products of its own, so it is measured where an LR of
-    ``first_step_for`` would exceed the steady one.
+    ``told`` hears of every step and product. The limit of the first step is measured where an LR of ``first_step_for`` would exceed the
+    steady one, for it costs products of its own.
     """
 
     num_batches: int = 4

@@ -1,18 +1,16 @@
-"""Model and optimizer in a few words, for titles and reports."""
+"""Results and optimizers in words, for prints and titles."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from hessian.groups import Group
 from hessian.layout import bullets, headline, row, table
-
-if TYPE_CHECKING:
-    from hessian.results import CriticalLR, EigenResult, Estimate, SpectralDensity, StableLR
+from hessian.results import CriticalLR, EigenResult, Estimate, SpectralDensity, StableLR
 
 LABEL = 11  # of the rows of a limit
 MOST = 10  # eigenvalues in a print
@@ -21,10 +19,9 @@ SHOWN = {"momentum": 0, "dampening": 0, "nesterov": False, "betas": (0.9, 0.999)
 
 def describe_optimizer(optimizer: Any) -> str:
     """Class name and the settings that change its limit, such as ``"SGD(momentum=0.9)"``."""
-    name = type(optimizer).__name__
-    texts = list(dict.fromkeys(describe_group(group) for group in optimizer.param_groups))
+    settings = describe_group(optimizer.param_groups[0])
     groups = f" in {len(optimizer.param_groups)} groups" if len(optimizer.param_groups) > 1 else ""
-    return f"{name}({texts[0]}){groups}" if texts[0] else f"{name}{groups}"
+    return type(optimizer).__name__ + (f"({settings})" if settings else "") + groups
 
 
 def describe_group(group: Group) -> str:
@@ -34,7 +31,7 @@ def describe_group(group: Group) -> str:
 
 
 def describe_limit(limit: StableLR) -> str:
-    """The limit first, then how it came about, then every doubt; fits 80 columns."""
+    """The limit, how it came about, every doubt; fits 80 columns."""
     lines = headline(f"largest stable lr {limit.lr:.3g} at these weights ({limit.binding} binds)")
     lines += [line for label, text in limit_rows(limit) for line in row(label, text, LABEL)]
     return "\n".join([*lines, *bullets([doubt.value for doubt in limit.doubts])])
@@ -55,7 +52,6 @@ def limit_rows(limit: StableLR) -> Iterator[tuple[str, str]]:
 
 
 def curvature_rows(limit: StableLR) -> Iterator[tuple[str, str]]:
-    """The formula with its numbers, and how well they are known."""
     if limit.along != "hessian":
         yield "curvature", f"{limit.curvature_lr:.3g}: {limit.formula}, which is {limit.sharpness:.3g}"
         return
@@ -65,31 +61,26 @@ def curvature_rows(limit: StableLR) -> Iterator[tuple[str, str]]:
 
 
 def accuracy(limit: StableLR) -> str:
-    """How far off the sharpness may be."""
     share = limit.residual / limit.sharpness
     bound = f", with 99 % probability at most {limit.bound:.3g}" if math.isfinite(limit.bound) else ""
     return f"residual {f'{share:.1%}' if share < 10 else f'x{share:.2g}'}{bound}"
 
 
 def sharpness_name(limit: StableLR) -> str:
-    """What the eigenvalue is of."""
     return "preconditioned sharpness" if limit.preconditioned else "sharpness"
 
 
 def describe_binding(limit: StableLR) -> str:
-    """Which limit binds and what would move it."""
     if limit.noise_lr is None or limit.binding == "curvature":
         if not limit.by_parameter:
             return "curvature binds; a warm-up lets it flatten first"
-        layer = next(iter(limit.by_parameter))
-        share = limit.by_parameter.get(layer, 0.0)
+        layer, share = next(iter(limit.by_parameter.items()))
         return f"curvature binds: {layer} holds {share:.0%} of the sharpest direction; a warm-up lets it flatten first"
     doubled = 1 / (1 / limit.curvature_lr + (1 / limit.noise_lr - 1 / limit.curvature_lr) / 2)
     return f"noise binds: doubling the batch buys x{doubled / limit.noise_lr:.2g}"
 
 
 def describe_eigen(found: EigenResult) -> str:
-    """The eigenvalues, each with its residual."""
     count, state = len(found.values), "converged" if found.converged else "not converged"
     lines = headline(f"{count} eigenvalue{'s' * (count != 1)} after {found.hvps} Hessian-vector products, {state}")
     cells = [[f"{value:.5g}", f"{residual:.2g}"] for value, residual in zip(found.values, found.residuals, strict=False)]
@@ -103,21 +94,16 @@ def describe_eigen(found: EigenResult) -> str:
 
 
 def describe_estimate(found: Estimate) -> str:
-    """The number with its error."""
     error = "" if math.isnan(found.error) else f" +- {found.error:.2g} (one standard error)"
     return "\n".join(headline(f"{found.value:.5g}{error}, from {found.hvps} Hessian-vector products"))
 
 
 def describe_critical(found: CriticalLR) -> str:
-    """The LR with its interval."""
-    return "\n".join(
-        headline(f"one step first raises the loss at lr {found.lr:.3g} (between {found.low:.3g} and {found.high:.3g})")
-        + row("cost", f"{found.forwards} forward passes of one batch")
-    )
+    lines = headline(f"one step first raises the loss at lr {found.lr:.3g} (between {found.low:.3g} and {found.high:.3g})")
+    return "\n".join(lines + row("cost", f"{found.forwards} forward passes of one batch"))
 
 
 def describe_density(found: SpectralDensity) -> str:
-    """The ends of the spectrum, and where half of it lies."""
     lines = headline(f"spectral density of {found.size:,} eigenvalues from {found.smallest:.3g} to {found.largest:.3g}")
     lines += row("peak", f"most of them near {float(found.grid[np.argmax(found.density)]):.3g}")
     probes = f"{found.num_probes} random directions of {found.steps} steps"

@@ -1,4 +1,4 @@
-"""Limits along one direction: the optimizer's real next update, by forward passes or one product. They suit any optimizer."""
+"""Limits along one direction, such as the optimizer's next update, by forward passes or one product."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ RESOLUTION = 1 / 16  # of the bisection, as in Kalra et al. 2026
 def update_direction(problem: Problem, batch: Any) -> Tensor:
     """The optimizer's next update per unit of LR, ``(w' - w) / lr``, flat, from one real step; inside ``problem.preserved``.
 
-    Weights come back; the optimizer's state has moved on by one step. The step is made at LR one: a step is linear in its LR, and at a
-    small LR float32 weights would round the update away. Three optimizers with history are not linear: Adafactor caps its LR at
-    ``1 / sqrt(t)``, ASGD steps by the LR in its state, Schedule-Free averages beside the step. Ask these before their first step.
+    Weights come back; the optimizer's state has moved on. The step is made at LR one: a step is linear in its LR, and at a small LR
+    float32 weights would round the update away. Three optimizers with history are not linear: Adafactor caps its LR at ``1 / sqrt(t)``,
+    ASGD steps by the LR in its state, Schedule-Free averages beside the step. Ask these before their first step.
 
     Args:
         problem: Model, loss and optimizer; the coordinates are its ``parameters``, in order.
@@ -125,12 +125,11 @@ class LineSearch:
         self.present = self.loss(0.0)
 
     def lowers(self, lr: float) -> bool:
-        """Whether a step of this LR takes the loss below where it is."""
         return self.loss(lr) < self.present
 
     @torch.no_grad()
     def loss(self, lr: float) -> float:
-        """Mean loss at ``w + lr u``; NaN counts as infinite."""
+        """At ``w + lr u``; NaN counts as infinite."""
         with moved(self.problem, self.parameters, self.parts, lr, self._random):
             shares = batch_shares(self.batches)
             own = sum(share * float(self.problem.loss(batch)) for batch, share in zip(self.batches, shares, strict=True))
@@ -162,9 +161,8 @@ def secant_lr(gradient: Tensor, ahead: Tensor, step: float) -> float:
 def smith_topin_lr(iterates: Sequence[Tensor], lr: float) -> float:
     """Smith and Topin's Hessian-free estimate from consecutive SGD iterates: ``lr sum |w1 - w0| / sum |2 w1 - w0 - w2|``.
 
-    Sums over all weights and over the iterates given, as in arXiv:1708.07120, section 4. **It echoes ``lr``** where batches differ:
-    the denominator is then the difference of two batches' noise, and the result stays near 0.7 times the LR trained with. Use
-    ``secant_lr``.
+    Sums over all weights and iterates, as in arXiv:1708.07120, section 4. **It echoes ``lr``** where batches differ: the denominator is
+    then the difference of two batches' noise, and the result stays near 0.7 times the LR trained with. Use ``secant_lr``.
 
     Args:
         iterates: At least three consecutive weight vectors of plain SGD, shape ``(n,)`` each.
@@ -187,11 +185,10 @@ def online_sharpness(gradient_at: Callable[[Tensor], Tensor], size: int, like: T
     """The largest eigenvalue by LeCun, Simard and Pearlmutter 1993: a running mean of gradient differences, one batch a step.
 
     ``psi <- (1 - gamma) psi + gamma (g(w + alpha psi / |psi|) - g(w)) / alpha``; ``|psi|`` tends to the largest eigenvalue in
-    magnitude. Two gradients a step, one vector of memory, ``gamma`` falls from 0.1 to 0.003 along the way.
+    magnitude. ``gamma`` falls from 0.1 to 0.003 along the way.
 
     Args:
-        gradient_at: ``offset -> gradient`` of the next batch at ``w + offset``; called twice a step, and both calls of a step must use
-            the same batch.
+        gradient_at: ``offset -> gradient`` of the next batch at ``w + offset``; called twice a step, which must use the same batch.
         size: ``n``.
         like: A tensor with the dtype and device of the weights.
         steps: Batches to see.

@@ -1,4 +1,4 @@
-"""Every warning of a curvature measurement as the user reads it."""
+"""Every warning of a curvature measurement."""
 
 from __future__ import annotations
 
@@ -6,11 +6,7 @@ from enum import Enum
 
 
 class Sentence(Enum):
-    """Base of the doubts: each member is made of a sentence, which is its value, and of what to do about it.
-
-    Attributes:
-        what_to_do: Advice, in a sentence or two.
-    """
+    """Base of the doubts: each member has a sentence, which is its value, and advice, ``what_to_do``."""
 
     what_to_do: str
 

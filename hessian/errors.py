@@ -1,15 +1,4 @@
-"""Every exception of both packages that a user may want to catch.
-
-ValueError
-└── BadArgument       an argument cannot be right; nothing has moved yet
-TypeError
-└── BadType           an argument is of the wrong kind; nothing has moved yet
-RuntimeError
-└── MeasurementError  a measurement could not be made; ``curve`` holds what was recorded, if anything
-    ├── CurvatureError       no sharpness, or no stability limit
-    ├── PeerError            another process of the same measurement failed, or is gone
-    └── NoSuggestionError    the evidence does not carry a learning rate (``lrfinder`` raises it)
-"""
+"""Every exception of both packages that a user may want to catch."""
 
 from __future__ import annotations
 

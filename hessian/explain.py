@@ -3,41 +3,37 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 from hessian.describe import describe_binding, sharpness_name
-from hessian.layout import bullets, formula, headline, paragraph, shortened, table, wrapped
-
-if TYPE_CHECKING:
-    from hessian.results import StableLR
+from hessian.layout import bullets, capital, formula, headline, paragraph, shortened, table, wrapped
+from hessian.results import StableLR
 
 LARGEST_SHARES = 5
 
 
 def explain_limit(limit: StableLR) -> str:
-    """The whole story; fits 80 columns."""
     lines = headline(f"lr {limit.lr:.3g} is the largest that is stable at these weights ({limit.binding} binds).")
     return "\n".join([*lines, *limit_story(limit), *settings_story(limit)])
 
 
 def limit_story(limit: StableLR) -> list[str]:
     """Curvature, batch noise, first step, layers: one paragraph each."""
-    parts = [curvature_part(limit), noise_part(limit), first_step_part(limit), layers_part(limit)]
-    return [line for part in parts for line in part]
+    return [*curvature_part(limit), *noise_part(limit), *first_step_part(limit), *layers_part(limit)]
 
 
 def curvature_part(limit: StableLR) -> list[str]:
-    """The limit's formula with the optimizer's constants, and how well the sharpness is known."""
     if limit.along != "hessian":
         return along_update(limit)
-    name = sharpness_name(limit)
     text = (
-        f"The loss curves most along one direction of the weights. Its curvature, the {name}, is {limit.sharpness:.4g}, measured by "
-        f"{limit.hvps} Hessian-vector products over {batches_of(limit)}. Along it {limit.optimizer} stops shrinking an oscillation at"
+        f"The loss curves most along one direction of the weights. Its curvature, the {sharpness_name(limit)}, is {limit.sharpness:.4g}, "
+        f"measured by {limit.hvps} Hessian-vector products over {batches_of(limit)}. Along it {limit.optimizer} stops shrinking an "
+        "oscillation at"
     )
-    lines = [*paragraph(text), *formula(f"lr = {limit.formula} = {filled(limit)} = {limit.curvature_lr:.3g}")]
+    filled = limit.formula.replace("sharpness", f"{limit.sharpness:.4g}")
+    lines = [*paragraph(text), *formula(f"lr = {limit.formula} = {filled} = {limit.curvature_lr:.3g}")]
     if limit.derivation:
-        lines += wrapped("where, derived in docs/formulas.md,") + formula(f"{numerator_of(limit)} = {limit.derivation}")
+        numerator = limit.formula.partition(" / ")[0]
+        lines += wrapped("where, derived in docs/formulas.md,") + formula(f"{numerator} = {limit.derivation}")
     if limit.preconditioned:
         lines += wrapped(
             "Preconditioned: the optimizer divides each weight's gradient by its usual size, so curvature is taken in that metric."
@@ -49,7 +45,7 @@ def along_update(limit: StableLR) -> list[str]:
     """The limit along one update."""
     text = (
         f"Measured along the next update of {limit.optimizer} only, over {batches_of(limit)}: a step of that direction lowers the loss "
-        f"up to twice its distance to the minimum, at"
+        "up to twice its distance to the minimum, at"
     )
     return [*paragraph(text), *formula(f"lr = {limit.formula} = 2 / {limit.sharpness:.4g} = {limit.curvature_lr:.3g}")]
 
@@ -58,16 +54,6 @@ def batches_of(limit: StableLR) -> str:
     """What was averaged over."""
     many = "1 batch" if limit.num_batches == 1 else f"{limit.num_batches} batches"
     return f"{many} of {limit.batch_size} samples" if limit.batch_size else many
-
-
-def numerator_of(limit: StableLR) -> str:
-    """The constant of the formula."""
-    return limit.formula.partition(" / ")[0]
-
-
-def filled(limit: StableLR) -> str:
-    """The formula with the sharpness in place of its name."""
-    return limit.formula.replace("sharpness", f"{limit.sharpness:.4g}")
 
 
 def certainty(limit: StableLR) -> list[str]:
@@ -111,18 +97,11 @@ def layers_part(limit: StableLR) -> list[str]:
     """Where the sharpest direction lies."""
     if not limit.by_parameter:
         return []
-    largest = list(limit.by_parameter.items())[:LARGEST_SHARES]
-    rows = table([["share", "parameter"], *([f"{share:.0%}", shortened(name, 60, end=True)] for name, share in largest)], "    ")
-    return [*paragraph("The sharpest direction lies in"), *rows]
+    largest = [[f"{share:.0%}", shortened(name, 60, end=True)] for name, share in limit.by_parameter.items()][:LARGEST_SHARES]
+    return [*paragraph("The sharpest direction lies in"), *table([["share", "parameter"], *largest], "    ")]
 
 
 def settings_story(limit: StableLR) -> list[str]:
     """What the limit holds for, and the doubts."""
-    doubts = [doubt.value for doubt in limit.doubts]
     lines = paragraph(f"It holds for {limit.model}, {limit.optimizer}, in {limit.mode} mode, seed {limit.seed}, for the first steps only.")
-    return [*lines, "", "doubts", *bullets(doubts)] if doubts else lines
-
-
-def capital(text: str) -> str:
-    """A sentence begins with a capital."""
-    return text[:1].upper() + text[1:]
+    return [*lines, "", "doubts", *bullets([doubt.value for doubt in limit.doubts])] if limit.doubts else lines

@@ -1,4 +1,4 @@
-"""Writing a file so that an old one is never lost, and reading one that may be anything: a page too, with the JSON in it."""
+"""Files are written so that an old one is never lost, and may be anything where they are read, also a page with JSON in it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LARGEST = 64 * 2**20  # bytes that are read: a sweep of a million steps, and no 
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> Path:
     """Write beside the target, then rename over it: a full disk, Ctrl-C or a crash leaves the old file whole.
 
-    An existing file keeps its permissions, and a link goes on to point where it did: what it points to is replaced.
+    An existing file keeps its permissions; of a link, what it points to is replaced.
 
     Raises:
         OSError: If it cannot be written, of the class that the system's error has.
@@ -25,12 +25,11 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> Path:
     try:
         store(os.path.realpath(path), content)
     except OSError as error:
-        reason = error.strerror or str(error)
         folder = os.path.dirname(os.path.realpath(path))
         advice = "what was there before is whole; free some space, or write to another place."
         if not os.path.isdir(folder):
             advice = f"there is no folder {folder!r}; make it, or write to another place."
-        message = f"{os.fspath(path)!r} could not be written ({reason}): {advice}"
+        message = f"{os.fspath(path)!r} could not be written ({error.strerror or error}): {advice}"
         raise (OSError(error.errno, message) if error.errno else OSError(message)) from error
     except ValueError as error:  # a NUL, or half of a surrogate pair
         raise BadArgument(f"{os.fspath(path)!r} cannot be the name of a file ({error}); choose another.") from error
@@ -38,7 +37,7 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> Path:
 
 
 def store(target: str, content: bytes) -> None:
-    """Replace the target, which is no link. A device or a pipe is written to: as a file put in its place it would be gone."""
+    """Replace the target, which is no link. A device or a pipe is written to: replaced, it would be gone."""
     old = os.stat(target) if os.path.lexists(target) else None
     if old is not None and not stat.S_ISREG(old.st_mode):
         with open(target, "wb") as stream:  # a folder says so here
@@ -55,7 +54,7 @@ def store(target: str, content: bytes) -> None:
 
 
 def write_new(path: str, content: bytes, old: os.stat_result | None) -> None:
-    """A new file, on the disk before anyone relies on it; with the permissions of the old one, and never more open than that."""
+    """A new file, on the disk before anyone relies on it; never more open than the old one."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     descriptor = os.open(path, flags, 0o666 if old is None else 0o600)
     with os.fdopen(descriptor, "wb") as stream:
@@ -67,12 +66,7 @@ def write_new(path: str, content: bytes, old: os.stat_result | None) -> None:
 
 
 def read_limited(path: str | os.PathLike[str]) -> bytes:
-    """The content of a file.
-
-    Raises:
-        ValueError: If it is too large.
-        OSError: If it cannot be read.
-    """
+    """The content of a file; a ``ValueError`` if it is too large."""
     with open(path, "rb") as stream:
         content = stream.read(LARGEST + 1)
     if len(content) > LARGEST:  # the size is not asked for: /dev/zero says 0
@@ -88,16 +82,12 @@ ESCAPES = {ord(letter): f"\\u{ord(letter):04x}" for letter in "<>&"}  # they occ
 
 
 def embed(data: str) -> str:
-    """The element that holds JSON text."""
+    """JSON text in an element."""
     return f"{START}\n{data.translate(ESCAPES)}\n{END}"
 
 
 def extract(content: bytes) -> bytes:
-    """The JSON in a page; other content as it is.
-
-    Raises:
-        ValueError: If it is a page that holds no result, or more than one.
-    """
+    """The JSON in a page; other content as it is; a ``ValueError`` if a page does not hold one result."""
     if content.removeprefix(MARK).lstrip()[:9].lower() != b"<!doctype":
         return content
     _, found, rest = content.partition(START.encode())

@@ -1,4 +1,4 @@
-"""Where a monitor looks first for the sharpest direction: what was sharpest before, mixed with the gradient as it has proved best."""
+"""Where a monitor looks first for the sharpest direction."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ PARALLEL = 1e-3  # squared sine between both below which nothing can be told abo
 class Follower:
     """The most positive eigenvalue from reading to reading.
 
-    On one batch the direction before is worth most, on a new one each time its gradient often more. How much of either was in the
-    direction that a reading found is remembered, and the next one starts with as much.
+    On one batch the direction before is worth most, on a new one each time its gradient often more. How much of either a reading found
+    is remembered, and the next one starts with as much.
     """
 
     def __init__(self, seed: int) -> None:
@@ -40,18 +40,15 @@ class Follower:
             found = lanczos(operator, seed=self._seed)
         else:
             gradient = towards(operator, before)
-            found = lanczos(operator, tol=tol, stop="residual", max_iter=MOST_HVPS, start=self._mixed(before, gradient))
-            self._learn(operator, found.vectors[:, 0], before, gradient)
+            start = before if gradient is None else self._shares[0] * before + self._shares[1] * gradient
+            found = lanczos(operator, tol=tol, stop="residual", max_iter=MOST_HVPS, start=start)
+            if gradient is not None:
+                self._learn(operator, found.vectors[:, 0], before, gradient)
         self._before = found.vectors[:, 0] if float(found.values[0]) > 0 else None
         return found
 
-    def _mixed(self, before: Tensor, gradient: Tensor | None) -> Tensor:
-        return before if gradient is None else self._shares[0] * before + self._shares[1] * gradient
-
-    def _learn(self, operator: CurvatureOperator, found: Tensor, before: Tensor, gradient: Tensor | None) -> None:
+    def _learn(self, operator: CurvatureOperator, found: Tensor, before: Tensor, gradient: Tensor) -> None:
         """The mix of both that comes nearest to what was found, averaged over the readings."""
-        if gradient is None:
-            return
         space = operator.space
         between, of_before, of_gradient = space.dot(before, gradient), space.dot(found, before), space.dot(found, gradient)
         best = abs(of_before - between * of_gradient), abs(of_gradient - between * of_before)

@@ -1,9 +1,9 @@
-"""The Hessian as the optimizer sees it, all param groups in one matrix whose top eigenvalue sets the LR."""
+"""The Hessian as the optimizer sees it, whose top eigenvalue sets the LR."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from itertools import islice
 from typing import Any
 
@@ -23,12 +23,9 @@ from hessian.vectors import flatten, real
 
 
 class OptimizerGeometry:
-    """Scales and shifts around the Hessian that turn its top eigenvalue into a limit.
+    """Scales and shifts around the Hessian that turn its top eigenvalue into a limit: ``M`` of docs/formulas.md#param-groups.
 
-    An oscillation of period two stops shrinking when ``lr * lambda_max(M) = 2`` with
-    ``M = (G R / P)^1/2 (H + L2) (G R / P)^1/2 + R D``: per parameter ``G`` is the optimizer's gain, ``R`` the LR ratio, ``P`` the
-    preconditioner, ``L2`` and ``D`` the two kinds of weight decay (docs/formulas.md#param-groups). Everything is given relative to
-    the largest group, so that with one group the eigenvalue is the plain (preconditioned) sharpness.
+    Everything is given relative to the largest group, so that with one group the eigenvalue is the plain (preconditioned) sharpness.
 
     Attributes:
         numerator: ``c`` of the largest group: ``lr = c / (eigenvalue + shift)``.
@@ -48,15 +45,15 @@ class OptimizerGeometry:
             here = local(parameter.detach())
             weight = torch.full_like(real(here), ratio * self.numerator / limit.numerator)
             if limit.preconditioner is not None:
-                weight *= inverse(limit.preconditioner, groups[index], state_here(problem.optimizer.state[parameter]), here)
+                state = {name: local(value) for name, value in problem.optimizer.state[parameter].items()}
+                weight *= inverse(limit.preconditioner, groups[index], state, here)
             scales.append(weight.sqrt())
             inners.append(torch.full_like(weight, limit.l2))
             outers.append(torch.full_like(weight, ratio * limit.decoupled * self.numerator / 2))
         self.scale, self.inner, outer = flatten(scales), flatten(inners), flatten(outers)
         self.team = problem.team
-        self.shift = self.team.lowest(
-            float(outer.min()) if len(outer) else math.inf
-        )  # a common shift is added to the eigenvalue instead: the sharpness stays without it
+        # A common shift is added to the eigenvalue instead: the sharpness stays without it.
+        self.shift = self.team.lowest(float(outer.min()) if len(outer) else math.inf)
         self.outer = outer - self.shift
 
     def around(self, hessian: CurvatureOperator) -> CurvatureOperator:
@@ -68,26 +65,19 @@ class OptimizerGeometry:
         return PreconditionedOperator(hessian, self.scale, inner, outer)
 
     def max_lr(self, eigenvalue: float) -> float:
-        """The limit for the largest group."""
         return self.numerator / (eigenvalue + self.shift)
 
     @property
     def formula(self) -> str:
-        """The limit in words, with its numbers."""
         return f"{self.numerator:.3g} / sharpness" if self.shift == 0 else f"{self.numerator:.3g} / (sharpness + {self.shift:.2g})"
 
     @property
     def derivation(self) -> str:
-        """Where the numerator comes from: in symbols, with their values; empty where the optimizer's limit does not say."""
+        """The numerator in symbols, with their values; empty where the optimizer's limit does not say."""
         if not self.limit.formula:
             return ""
         values = ", ".join(f"{name} = {value:.4g}" for name, value in self.limit.symbols.items())
         return f"{self.limit.formula}{values and f' with {values}'}"
-
-
-def state_here(state: Mapping[str, Any]) -> dict[str, Any]:
-    """The optimizer's state of a parameter; of a sharded one what lies here."""
-    return {name: local(value) for name, value in state.items()}
 
 
 class PreconditionedOperator(CurvatureOperator):
@@ -122,11 +112,11 @@ class PreconditionedOperator(CurvatureOperator):
         return None if hint is None else self.scale * hint
 
 
-PRE_ROLL = 16  # squared gradients averaged before Adam's P is read; fewer leave chance zeros in it that look like sharp directions
+PRE_ROLL = 16  # squared gradients averaged before P is read; fewer leave chance zeros in it that look like sharp directions
 
 
 def prepare_geometry(problem: Problem, settings: CurvatureSettings) -> tuple[OptimizerGeometry | None, OptimizerGeometry, int]:
-    """The optimizer's geometry after one step, if it has made none yet; the steady one; and the steps made for them at LR zero."""
+    """The geometry after one step, if the optimizer has made none yet; the steady one; the steps made for them at LR zero."""
     limits, ratios = limits_of(problem.optimizer), lr_ratios(problem.optimizer)
     if all(limit.preconditioner is None for limit in limits):
         return None, OptimizerGeometry(problem, limits, ratios), 0

@@ -1,7 +1,4 @@
-"""Learning rates of an optimizer's param groups: their base, their ratio, and setting them.
-
-A result reports one number, the LR of the largest group; the others follow at the ratio of the base LRs.
-"""
+"""Learning rates of param groups: a result reports that of the largest, and the others follow at the ratio of the base LRs."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ Group = dict[str, Any]
 
 
 def base_lrs(optimizer: Any) -> list[float]:
-    """LR of every group before any scheduler changed it: ``initial_lr`` where present (0.0 is common at step 0 of a warm-up)."""
+    """LR of every group before any scheduler changed it (0.0 is common at step 0 of a warm-up)."""
     return [float(group.get("initial_lr", group["lr"])) for group in optimizer.param_groups]
 
 
@@ -41,7 +38,7 @@ class Together:
 
     @property
     def param_groups(self) -> list[Group]:
-        """Those that there are now, in order."""
+        """Those there are now."""
         return [group for optimizer in self.optimizers for group in optimizer.param_groups]
 
 
@@ -55,13 +52,13 @@ def write_lr(optimizer: Any, lr: float, ratios: Sequence[float]) -> None:
 
 
 def set_lr(optimizer: Any, lr: float, ratios: Sequence[float]) -> None:
-    """``write_lr`` for an LR that varies from step to step, inside ``preserved``."""
+    """``write_lr`` for an LR that varies from step to step."""
     let_vary(optimizer)
     write_lr(optimizer, lr, ratios)
 
 
 def let_vary(optimizer: Any) -> None:
-    """Before its LR varies from step to step, inside ``preserved``: no step of it may be compiled anew for each."""
+    """No step may be compiled anew for each LR; inside ``preserved``."""
     for owner in optimizer.optimizers if isinstance(optimizer, Together) else [optimizer]:
         if hasattr(owner, "step"):
             run_uncompiled(owner)
@@ -70,10 +67,11 @@ def let_vary(optimizer: Any) -> None:
 def run_uncompiled(optimizer: Any) -> None:
     """Put the plain ``step`` in place of a compiled one, which ``preserved`` puts back.
 
-    Numbers are compiled into a step, so every new LR would compile it anew, until ``torch.compile`` gives up for good; a tensor is not.
+    Numbers are compiled into a step, so every new LR would compile it anew, until ``torch.compile`` gives up for good. A tensor is not,
+    and a ``capturable`` step cannot run otherwise on a CPU.
     """
     step = optimizer.step
-    if is_compiled(step) and not all(takes_any_lr(group) for group in optimizer.param_groups):
+    if is_compiled(step) and not all(hasattr(group["lr"], "fill_") or group.get("capturable") for group in optimizer.param_groups):
         plain = step._torchdynamo_orig_callable
         optimizer.step = MethodType(plain, optimizer) if ismethod(step) else plain
 
@@ -85,8 +83,3 @@ def is_compiled(step: Any) -> bool:
     function = getattr(step, "__func__", step)
     around = hasattr(getattr(function, "__wrapped__", None), "_torchdynamo_orig_callable")  # torch 2.6 has no id to tell it by
     return not around and bool(getattr(function, "_torchdynamo_wrapper_id", id(function)) == id(function))
-
-
-def takes_any_lr(group: Group) -> bool:
-    """Whether its LR is no part of what is compiled, or its step cannot run otherwise (``capturable`` on a CPU)."""
-    return hasattr(group["lr"], "fill_") or bool(group.get("capturable"))

@@ -1,4 +1,4 @@
-"""Text for a terminal: at most 80 columns, whatever the words are."""
+"""Text for a terminal: at most 80 columns."""
 
 from __future__ import annotations
 
@@ -9,22 +9,21 @@ LABEL = 12  # of a row
 
 
 def clean(text: str) -> str:
-    """Text without what a terminal would obey rather than show; a model's name may come from a file of anyone."""
+    """Without what a terminal would obey rather than show; a model's name may come from a file of anyone."""
     return "".join(letter if letter.isprintable() else " " if letter.isspace() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
 def capital(text: str) -> str:
-    """Text that begins with a capital letter."""
     return f"{text[:1].upper()}{text[1:]}"
 
 
 def columns(text: str) -> int:
-    """How many columns a terminal gives the text: two for wide letters, none for accents that stand on another."""
+    """What a terminal gives the text: two for wide letters, none for accents that stand on another."""
     return sum(0 if unicodedata.combining(letter) else 1 + (unicodedata.east_asian_width(letter) in "WF") for letter in text)
 
 
 def wrapped(text: str, first: str = "", rest: str = "") -> list[str]:
-    """The words in lines of at most 80 columns; ``first`` and ``rest`` begin them. Only a word that fills more than a line is broken.
+    """Lines of at most 80 columns, which ``first`` and ``rest`` begin. Only a word that fills more than a line is broken.
 
     Example:
         >>> wrapped("as short as this", "  - ", "    ")
@@ -52,22 +51,19 @@ def fitting(word: str, room: int) -> str:
 
 
 def row(label: str, text: str, width: int = LABEL) -> list[str]:
-    """A label and its text, which is wrapped under its own column."""
+    """A label, and a text that is wrapped under its own column."""
     return wrapped(text, f"  {label:<{width - 1}} ", " " * (width + 2))
 
 
 def paragraph(text: str) -> list[str]:
-    """A few sentences, with an empty line before them."""
     return ["", *wrapped(text)]
 
 
 def formula(text: str) -> list[str]:
-    """A line to be read as a formula."""
     return wrapped(text, "    ", "      ")
 
 
 def bullets(sentences: list[str]) -> list[str]:
-    """A list of sentences."""
     return [line for sentence in sentences for line in wrapped(sentence, "  - ", "    ")]
 
 
@@ -78,7 +74,7 @@ def headline(text: str) -> list[str]:
 
 
 def shortened(text: str, room: int, *, end: bool = False) -> str:
-    """Text in so many columns, with three dots where some is missing: behind it, or before its end, which tells parameters apart."""
+    """Three dots stand where some is missing: behind it, or before its end, which tells parameters apart."""
     line = " ".join(clean(text).split())
     if columns(line) <= room:
         return line
@@ -86,9 +82,9 @@ def shortened(text: str, room: int, *, end: bool = False) -> str:
 
 
 def table(rows: list[list[str]], indent: str = "  ", gap: str = "  ") -> list[str]:
-    """Rows of short cells, the first of which holds the titles; columns as wide as their widest cell, texts left, numbers right."""
-    widths = [max(columns(row[place]) for row in rows) for place in range(len(rows[0]))]
-    right = [all(is_number(row[place]) for row in rows[1:]) for place in range(len(rows[0]))]
+    """Rows of short cells, the first with the titles; columns as wide as their widest cell, texts left, numbers right."""
+    widths = [max(map(columns, cells)) for cells in zip(*rows, strict=True)]
+    right = [all(map(is_number, cells[1:])) for cells in zip(*rows, strict=True)]
     return [
         indent + gap.join(padded(cell, width, flush) for cell, width, flush in zip(cells, widths, right, strict=True)).rstrip()
         for cells in rows
@@ -96,7 +92,6 @@ def table(rows: list[list[str]], indent: str = "  ", gap: str = "  ") -> list[st
 
 
 def padded(cell: str, width: int, right: bool) -> str:
-    """A cell with as many spaces as it lacks."""
     space = " " * (width - columns(cell))
     return space + cell if right else cell + space
 

@@ -1,12 +1,12 @@
-"""Largest stable LR of an optimizer on a quadratic, one function per optimizer. To add one, write its function here or in your code.
+"""Largest stable LR of an optimizer on a quadratic, one function per optimizer.
 
-Every limit here is the LR at which an oscillation of period two stops shrinking, so it is fixed by the optimizer's gain for a
-gradient that changes sign each step: ``lr < (2 / gain) / curvature``. Derivations are in docs/formulas.md.
+``lr < (2 / gain) / curvature``, with the optimizer's gain for a gradient that changes sign each step. All are derived in docs/formulas.md.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -39,7 +39,7 @@ def sgd(group: Group) -> StabilityLimit:
 
 @stability_limit(torch.optim.ASGD)
 def asgd(group: Group) -> StabilityLimit:
-    """Gradient descent with a decay ``lambd`` on the weights; the average it keeps aside does not feed back."""
+    """Gradient descent with a decay ``lambd`` on the weights."""
     return StabilityLimit(
         numerator=2.0,
         l2=group["weight_decay"],
@@ -54,11 +54,9 @@ def averaging(
     group: Group, gain: float, formula: str, symbols: Mapping[str, float], diagonal: Preconditioner, momentum: float | None
 ) -> StabilityLimit:
     """The Adam family: a gain for the averaged gradient, a preconditioner, one of the two kinds of weight decay."""
-    decay, decoupled = group["weight_decay"], bool(group.get("decoupled_weight_decay", False))
     return StabilityLimit(
         numerator=2 / gain,
-        l2=0.0 if decoupled else decay,
-        decoupled=decay if decoupled else 0.0,
+        **{"decoupled" if group.get("decoupled_weight_decay") else "l2": group["weight_decay"]},
         preconditioner=diagonal,
         momentum=momentum,
         averaged=True,
@@ -70,10 +68,7 @@ def averaging(
 
 @stability_limit(torch.optim.Adam, torch.optim.RAdam)
 def adam(group: Group) -> StabilityLimit:
-    """``2 (1 + b1) / (1 - b1)`` over the preconditioned sharpness (Cohen et al. 2022, arXiv:2207.14484).
-
-    RAdam is this Adam times a rectification that starts near zero and tends to one; one is taken.
-    """
+    """``2 (1 + b1) / (1 - b1)`` over the preconditioned sharpness (Cohen et al. 2022, arXiv:2207.14484); RAdam fully rectified."""
     beta1 = float(group["betas"][0])
     return averaging(group, (1 - beta1) / (1 + beta1), "2 (1 + b1) / (1 - b1)", {"b1": beta1}, preconditioner.adam, beta1)
 
@@ -86,14 +81,11 @@ def adamw(group: Group) -> StabilityLimit:
 
 @stability_limit(torch.optim.Adamax)
 def adamax(group: Group) -> StabilityLimit:
-    """As Adam, divided by the largest recent gradient in place of the root mean square."""
-    beta1 = float(group["betas"][0])
-    return averaging(group, (1 - beta1) / (1 + beta1), "2 (1 + b1) / (1 - b1)", {"b1": beta1}, preconditioner.adamax, beta1)
+    return replace(adam(group), preconditioner=preconditioner.adamax)
 
 
 @stability_limit(torch.optim.NAdam)
 def nadam(group: Group) -> StabilityLimit:
-    """``2 / (1 - m + m (1 - b1) / (1 + b1))`` with torch's slowly rising ``m`` at the optimizer's age; ``m -> b1`` in the end."""
     beta1, age = float(group["betas"][0]), int(group.get("age", 0))
     now, following = (beta1 * (1 - 0.5 * 0.96 ** (step * group["momentum_decay"])) for step in (age + 1, age + 2))
     gain = (1 - now) + following * (1 - beta1) / (1 + beta1)
@@ -115,13 +107,10 @@ def rmsprop(group: Group) -> StabilityLimit:
     )
 
 
-def rescaled_descent(diagonal: Preconditioner, group: Group, *, decoupled: bool = False) -> StabilityLimit:
-    """Gradient descent in a preconditioned metric."""
-    decay = group["weight_decay"]
+def rescaled_descent(diagonal: Preconditioner, group: Group, decay: str = "l2") -> StabilityLimit:
     return StabilityLimit(
         numerator=2.0,
-        l2=0.0 if decoupled else decay,
-        decoupled=decay if decoupled else 0.0,
+        **{decay: group["weight_decay"]},
         preconditioner=diagonal,
         momentum=0.0,
         formula="2",
@@ -131,33 +120,31 @@ def rescaled_descent(diagonal: Preconditioner, group: Group, *, decoupled: bool 
 
 @stability_limit(torch.optim.Adagrad)
 def adagrad(group: Group) -> StabilityLimit:
-    """``2`` over the sharpness divided by the root of the summed squares so far: the limit rises with every step."""
     return rescaled_descent(preconditioner.adagrad, group)
 
 
 @stability_limit(torch.optim.Adadelta)
 def adadelta(group: Group) -> StabilityLimit:
-    """``2`` in the metric of its two running means, held as they are."""
     return rescaled_descent(preconditioner.adadelta, group)
 
 
 @stability_limit(torch.optim.Adafactor)
 def adafactor(group: Group) -> StabilityLimit:
-    """``2`` in the factored metric; its update clipping and its cap of ``1 / sqrt(t)`` on the LR only ever make steps smaller."""
-    return rescaled_descent(preconditioner.adafactor, group, decoupled=True)
+    """Its update clipping and its cap of ``1 / sqrt(t)`` on the LR only ever make steps smaller."""
+    return rescaled_descent(preconditioner.adafactor, group, "decoupled")
 
 
 def schedule_free_gain(group: Group, beta: float) -> tuple[float, dict[str, float]]:
     """Gain of Schedule-Free averaging at the next step: one at the first, ``1 - beta`` in the end (Defazio et al. 2024); its symbols."""
-    power, rate = group["weight_lr_power"], float(group["lr_max"]) if group["lr_max"] > 0 else 1.0
-    weight: float = float(group["k"] + 1) ** float(group["r"]) * rate ** float(power)
+    rate = float(group["lr_max"]) if group["lr_max"] > 0 else 1.0
+    weight: float = float(group["k"] + 1) ** float(group["r"]) * rate ** float(group["weight_lr_power"])
     share = weight / (float(group["weight_sum"]) + weight)
     return (1 - beta) + share * beta / (2 - share), {"b": beta, "c": share}
 
 
 @stability_limit("schedulefree.SGDScheduleFree")
 def schedule_free_sgd(group: Group) -> StabilityLimit:
-    """``2 (2 - c) / ((1 - b)(2 - c) + c b)`` with the averaging weight ``c``; it rises from 2 to ``2 / (1 - b)``."""
+    """It rises from 2 to ``2 / (1 - b)``."""
     gain, symbols = schedule_free_gain(group, group["momentum"])
     return StabilityLimit(
         numerator=2 / gain,
@@ -170,7 +157,6 @@ def schedule_free_sgd(group: Group) -> StabilityLimit:
 
 @stability_limit("schedulefree.AdamWScheduleFree")
 def schedule_free_adamw(group: Group) -> StabilityLimit:
-    """The same in Adam's metric; its weight decay passes through the averaging like a gradient."""
     gain, symbols = schedule_free_gain(group, float(group["betas"][0]))
     return StabilityLimit(
         numerator=2 / gain,
@@ -201,7 +187,6 @@ def limits_of(optimizer: Any) -> list[StabilityLimit]:
 
 
 def optimizer_age(optimizer: Any) -> int:
-    """Steps the optimizer has made."""
     by_parameter = (int(state["step"]) for state in optimizer.state.values() if isinstance(state, Mapping) and "step" in state)
     by_group = (int(group["k"]) for group in optimizer.param_groups if isinstance(group.get("k"), int))
     return max((*by_parameter, *by_group), default=0)

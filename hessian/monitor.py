@@ -1,4 +1,4 @@
-"""Sharpness against the optimizer's limit while a training runs: the measurement of ``stable_lr``, warm-started from step to step."""
+"""Sharpness against the optimizer's limit while a training runs: ``stable_lr``, warm-started from step to step."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import os
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,18 +43,20 @@ NEAR = 1.25  # times the limit, up or down: there a percent decides, and a secon
 RECENT, CLOSER = 5, 4.0  # readings by whose differences it is judged how close one need be: so many times as close as they are
 ROOM = 10.0  # the limit over the largest LR of the training from which that is worth a sentence
 FALLEN = 0.5  # and the sharpness over the highest so far
+LOGGED = ("sharpness", "lr", "limit_lr", "ratio")
 LOGGER = logging.getLogger("hessian")
+
+Found = tuple[SharpnessReading, str]  # and the formula of its limit
 
 
 class SharpnessMonitor:
     """Follows the (preconditioned) sharpness of a training against its optimizer's limit, and leaves no trace on the training.
 
-    Call ``step(batch)`` once for every training step, anywhere in the loop. Every ``every``-th call measures on that batch: a gradient
-    and two to three Hessian-vector products if it is the same batch every time, three to four if it is another one, about seven where
-    a full-batch training stands at its limit (docs/schedules.md); the first reading takes about eight. The optimizer's present state is
-    its history, and the model stays in the mode it is in. A sentence is logged under the name ``"hessian"`` when the LR comes to lie
-    above the limit, and when the sharpness has fallen so far that the LR could be raised; a measurement that fails does not stop the
-    training.
+    Call ``step(batch)`` once for every training step, anywhere in the loop. Every ``every``-th call measures on that batch, with a
+    gradient and two to four Hessian-vector products, about seven where a full-batch training stands at its limit, about eight at first
+    (docs/schedules.md). The optimizer's present state is its history, and the model stays in the mode it is in. A sentence is logged
+    under the name ``"hessian"`` when the LR comes to lie above the limit, and when the sharpness has fallen so far that the LR could be
+    raised; a measurement that fails does not stop the training.
 
     Full-batch training hovers around the limit by itself (Cohen et al. 2021, arXiv:2103.00065), so being a little above it is no fault.
 
@@ -68,7 +70,7 @@ class SharpnessMonitor:
         method: ``"autograd"``, ``"finite_difference"``, or ``"auto"``, as in ``stable_lr``.
         seed: Of the first start vector.
         keep: Whatever else your loss or hooks change and must come back, as in ``stable_lr``.
-        snapshot: Where the copy of what must come back lies during a reading: ``"device"`` or ``"cpu"``.
+        snapshot: Where the copy of all that lies, as in ``stable_lr``.
 
     Raises:
         BadArgument, BadType: If an argument cannot be right.
@@ -117,19 +119,21 @@ class SharpnessMonitor:
         reading = self._read(batch)
         self.readings.append(reading)
         for writer in self._writers:
-            writer.write(reading.step, numbers_of(reading))
+            writer.write(reading.step, {name: getattr(reading, name) for name in LOGGED})
         return reading
 
     @property
     def record(self) -> SharpnessRecord:
         """All readings as one result, which can be saved and read back."""
-        name = describe_optimizer(self._optimizer)
         return SharpnessRecord(
-            readings=tuple(self.readings), optimizer=name, preconditioned=self._preconditioned, along=self._settings.along
+            readings=tuple(self.readings),
+            optimizer=describe_optimizer(self._optimizer),
+            preconditioned=self._preconditioned,
+            along=self._settings.along,
         )
 
     def plot(self, path: str | os.PathLike[str] | None = None, ax: Axes | None = None) -> Figure:
-        """The LR and its limit over the steps, on ``ax`` if given; written to ``path`` if given."""
+        """The LR and its limit over the steps; see ``Result.plot``."""
         return self.record.plot(path, ax)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
@@ -137,7 +141,7 @@ class SharpnessMonitor:
         return self.record.save(path)
 
     def log_to(self, writer: Any) -> None:
-        """Write every later reading to a TensorBoard writer, a W&B run or MLflow (its module, or a run), over the steps counted here.
+        """Write every later reading to a TensorBoard writer, a W&B run or MLflow, over the steps counted here.
 
         Raises:
             BadType: If it is none of these.
@@ -145,41 +149,38 @@ class SharpnessMonitor:
         self._writers.append(Log(writer, "sharpness"))
 
     def _read(self, batch: Any) -> SharpnessReading:
-        lr, problem = present_lr(self._optimizer), self._problem
+        problem, lr = self._problem, max(present_lrs(self._optimizer))
+        blank = SharpnessReading(step=self.steps, lr=lr, sharpness=math.nan, limit_lr=math.nan, hvps=0)
         try:
             problem.parameters = trained_parameters(problem.modules, self._optimizer)  # layers may have been frozen, or groups added
             with problem.preserved(keep=self._keep, snapshot=self._snapshot):
-                found = self._measure(problem, batch)
+                reading, formula = self._measure(blank, batch)
         except (CurvatureError, BadArgument) as error:  # as where all is frozen, or the copy does not fit any more
-            found = Measured(reason=f"Step {self.steps:,}: {error}")
-        reading = SharpnessReading(
-            step=self.steps,
-            lr=lr,
-            sharpness=found.sharpness,
-            error=found.error,
-            limit_lr=found.limit_lr,
-            hvps=found.hvps,
-            doubts=found.doubts,
-        )
-        kind, sentence = ("failed", found.reason) if found.reason else advise(reading, found.formula, self._seen())
+            reading, kind, sentence = blank, "failed", f"Step {self.steps:,}: {error}"
+        else:
+            kind, sentence = advise(reading, formula, *self._seen())
         if kind not in ("", self._told):
             LOGGER.warning("%s", sentence)
         self._told = kind
         return replace(reading, advice=sentence)
 
-    def _seen(self) -> Seen:
+    def _seen(self) -> tuple[float, float]:
+        """The highest sharpness before, and the largest LR that the training has used or plans to use."""
         planned = [float(group.get("max_lr", 0.0)) for group in self._optimizer.param_groups]
         known = [reading.sharpness for reading in self.readings if math.isfinite(reading.sharpness)]
-        return Seen(max(known, default=0.0), max([*planned, *base_lrs(self._optimizer), *(reading.lr for reading in self.readings)]))
+        return max(known, default=0.0), max([*planned, *base_lrs(self._optimizer), *(reading.lr for reading in self.readings)])
 
-    def _measure(self, problem: Problem, batch: Any) -> Measured:
+    def _measure(self, blank: SharpnessReading, batch: Any) -> Found:
         if self._settings.along == "update":
-            return self._along_update(problem, batch)
-        geometry = OptimizerGeometry(problem, limits_of(self._optimizer), present_ratios(self._optimizer, self._ratios))
+            return self._along_update(blank, batch)
+        ratios = self._ratios
+        if blank.lr > 0:  # else as at first; a scheduler may have made anything of them
+            ratios = [lr / blank.lr for lr in present_lrs(self._optimizer)]
+        geometry = OptimizerGeometry(self._problem, limits_of(self._optimizer), ratios)
         self._preconditioned = geometry.limit.preconditioner is not None
-        return self._by_method(lambda settings: self._along_hessian(problem, batch, geometry, settings))
+        return self._by_method(lambda settings: self._along_hessian(blank, batch, geometry, settings))
 
-    def _by_method(self, measure: Callable[[CurvatureSettings], Measured]) -> Measured:
+    def _by_method(self, measure: Callable[[CurvatureSettings], Found]) -> Found:
         """With the method asked for; ``"auto"`` goes over to finite differences for good where there is no second derivative."""
         if self._settings.method == "auto":
             try:
@@ -188,95 +189,58 @@ class SharpnessMonitor:
                 self._settings = replace(self._settings, method="finite_difference")
         return measure(self._settings)
 
-    def _along_hessian(self, problem: Problem, batch: Any, geometry: OptimizerGeometry, settings: CurvatureSettings) -> Measured:
-        operator = make_operator(problem, [batch], settings)
+    def _along_hessian(self, blank: SharpnessReading, batch: Any, geometry: OptimizerGeometry, settings: CurvatureSettings) -> Found:
+        operator = make_operator(self._problem, [batch], settings)
         top = self._follower.top(geometry.around(operator), self._tolerance(), geometry.team.every)
-        doubts = [doubt for doubt in doubts_of(problem, operator, top, [batch]) if doubt is not CurvatureDoubt.NO_NOISE]
+        doubts = [doubt for doubt in doubts_of(self._problem, operator, top, [batch]) if doubt is not CurvatureDoubt.NO_NOISE]
         if self._preconditioned and optimizer_age(self._optimizer) < PRE_ROLL:
             doubts.append(CurvatureDoubt.YOUNG)
-        sharpness = float(top.values[0])
+        sharpness, error = float(top.values[0]), float(top.residuals[0])
         limit_lr = geometry.max_lr(sharpness) if sharpness + geometry.shift > 0 else math.inf
-        error = float(top.residuals[0])
-        return Measured(sharpness, limit_lr, operator.products, geometry.formula, tuple(doubts), error=error)
+        known = replace(blank, sharpness=sharpness, error=error, limit_lr=limit_lr, hvps=operator.products, doubts=tuple(doubts))
+        return known, geometry.formula
 
     def _tolerance(self) -> float:
-        """Closer where the reading before was near the limit, but not if readings are far apart anyway, as those of different batches."""
-        ratio = self.readings[-1].ratio if self.readings else math.nan
-        return min(max(NEAR_TOL, changes(self.readings[-RECENT:]) / CLOSER), FAR_TOL) if 1 / NEAR < ratio < NEAR else FAR_TOL
+        """Closer near the limit, but not if readings are far apart anyway, as those of different batches."""
+        if not self.readings or not 1 / NEAR < self.readings[-1].ratio < NEAR:
+            return FAR_TOL
+        known = [reading.sharpness for reading in self.readings[-RECENT:] if reading.sharpness > 0]
+        changes = [abs(after / before - 1) for before, after in pairwise(known)]
+        return min(max(NEAR_TOL, statistics.median(changes or [0.0]) / CLOSER), FAR_TOL)
 
-    def _along_update(self, problem: Problem, batch: Any) -> Measured:
-        update = update_direction(problem, batch)  # before the operator: a step invalidates kept graphs
+    def _along_update(self, blank: SharpnessReading, batch: Any) -> Found:
+        update = update_direction(self._problem, batch)  # before the operator: a step invalidates kept graphs
 
-        def measure(settings: CurvatureSettings) -> Measured:
-            operator = make_operator(problem, [batch], settings)
+        def measure(settings: CurvatureSettings) -> Found:
+            operator = make_operator(self._problem, [batch], settings)
             lr = descent_limit(operator, operator.start_hint(), update)
-            return Measured(2 / lr, lr, operator.products, "2 / (curvature along the update)", error=0.0)
+            return replace(blank, sharpness=2 / lr, error=0.0, limit_lr=lr, hvps=operator.products), "2 / (curvature along the update)"
 
         return self._by_method(measure)
 
 
-@dataclass(frozen=True)
-class Measured:
-    """One measurement; NaN and the reason where it failed."""
-
-    sharpness: float = math.nan
-    limit_lr: float = math.nan
-    hvps: int = 0
-    formula: str = ""
-    doubts: tuple[CurvatureDoubt, ...] = ()
-    reason: str = ""
-    error: float = math.nan
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What came before a reading: the highest sharpness, and the largest LR that the training has used or plans to use."""
-
-    sharpness: float
-    lr: float
-
-
-def advise(reading: SharpnessReading, formula: str, seen: Seen) -> tuple[str, str]:
-    """A word for what is to be said, and the sentence."""
+def advise(reading: SharpnessReading, formula: str, sharpest: float, largest: float) -> tuple[str, str]:
+    """A word for what is to be said, and the sentence; ``sharpest`` and ``largest`` are from before."""
+    largest = max(largest, reading.lr)
     if reading.lr > reading.limit_lr:
         return "above", (
             f"Step {reading.step:,}: the lr {reading.lr:.3g} is above its limit {reading.limit_lr:.3g} ({formula}, sharpness "
             f"{reading.sharpness:.3g}); lower it, or warm up longer, unless the loss goes on falling."
         )
-    if ROOM * max(seen.lr, reading.lr) < reading.limit_lr < math.inf and reading.sharpness < FALLEN * seen.sharpness:
+    if ROOM * largest < reading.limit_lr < math.inf and reading.sharpness < FALLEN * sharpest:
         return "room", (
-            f"Step {reading.step:,}: the sharpness has fallen from {seen.sharpness:.3g} to {reading.sharpness:.3g}, and its limit "
-            f"{reading.limit_lr:.3g} is {reading.limit_lr / max(seen.lr, reading.lr):.0f} times the largest lr; it could be raised."
+            f"Step {reading.step:,}: the sharpness has fallen from {sharpest:.3g} to {reading.sharpness:.3g}, and its limit "
+            f"{reading.limit_lr:.3g} is {reading.limit_lr / largest:.0f} times the largest lr; it could be raised."
         )
     return "", ""
 
 
-def changes(readings: Sequence[SharpnessReading]) -> float:
-    """By how much the sharpness differs from one to the next, as a share of it: the median; zero where none is known."""
-    values = [reading.sharpness for reading in readings if reading.sharpness > 0]
-    return statistics.median(abs(after / before - 1) for before, after in pairwise(values)) if len(values) > 1 else 0.0
-
-
 def check_limit(optimizer: Any) -> None:
-    """Refuse an optimizer whose limit is not known."""
     if find_limit(type(optimizer)) is None:
         cause = no_limit_cause(type(optimizer).__name__)
         raise CurvatureError(f"{cause}; pass along='update' to follow the curvature along its updates.")
     limits_of(optimizer)
 
 
-def present_lr(optimizer: Any) -> float:
-    """The LR of the largest group now."""
-    return max(float(group["lr"]) for group in optimizer.param_groups)
-
-
-def present_ratios(optimizer: Any, base: list[float]) -> list[float]:
-    """Every group's LR over the largest now, whatever a scheduler made of them; as at first where all are zero."""
-    lrs = [float(group["lr"]) for group in optimizer.param_groups]
-    top = max(lrs)
-    return [lr / top for lr in lrs] if top > 0 else base
-
-
-def numbers_of(reading: SharpnessReading) -> dict[str, float]:
-    """What a writer gets of a reading."""
-    return {"sharpness": reading.sharpness, "lr": reading.lr, "limit_lr": reading.limit_lr, "ratio": reading.ratio}
+def present_lrs(optimizer: Any) -> list[float]:
+    return [float(group["lr"]) for group in optimizer.param_groups]

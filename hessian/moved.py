@@ -16,7 +16,7 @@ from hessian.snapshot import Layout, Restore, keep_random_state, keep_tensors
 def moved(problem: Problem, parameters: Sequence[Tensor], parts: Sequence[Tensor], step: float, random: Restore) -> Iterator[None]:
     """The parameters moved by ``step`` along ``parts``, with the generators where ``random`` puts them.
 
-    Weights come back by copying: adding and subtracting would leave rounding behind. So do buffers and generators.
+    Weights come back by copying, for subtracting would leave rounding behind; so do buffers and generators.
     """
     buffers = [buffer for module in problem.modules for buffer in module.buffers()]
     reshard(problem.modules)  # whole parameters that a forward pass has left would not move with the shards

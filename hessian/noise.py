@@ -1,4 +1,4 @@
-"""Mini-batch limits: how the batches disagree about the curvature, and what that allows."""
+"""How batches disagree about the curvature, and what that allows."""
 
 from __future__ import annotations
 
@@ -41,27 +41,20 @@ def batch_sharpness(op: HessianOperator) -> Estimate:
         return op.space.dot(op.pooled_part(op.differentiate(gradient, flat), place), flat) / length if length > 0 else None
 
     values = [value for value, _ in op.through(along_itself) if value is not None]
-    return mean_estimate(values, hvps=1)
+    return mean_estimate(values)
 
 
-def mean_estimate(values: Sequence[float], hvps: int) -> Estimate:
-    """Mean and its standard error."""
+def mean_estimate(values: Sequence[float]) -> Estimate:
     count = len(values)
     mean = sum(values) / count if count else math.nan
     error = math.sqrt(sum((value - mean) ** 2 for value in values) / (count - 1) / count) if count > 1 else math.nan
-    return Estimate(value=mean, error=error, hvps=hvps)
+    return Estimate(value=mean, error=error, hvps=1)
 
 
 def curvature_variance(op: HessianOperator, direction: Tensor, scale: Tensor | None = None) -> tuple[float, float, float]:
-    """Curvature along a unit direction, the variance of one batch's curvature product about it, and the relative error of that.
+    """Curvature along a unit direction ``v``, shape ``(n,)``, the variance of one batch's product about it, and the relative error of that.
 
-    ``a = v' H v`` and ``s = E |H_B v - H v|^2`` (unbiased over the batches at hand). Where the optimizer has a preconditioner,
-    ``scale`` is the diagonal of ``S`` and everything is meant for ``S H S``.
-
-    Args:
-        op: The Hessian over at least two batches.
-        direction: ``v``, unit length, shape ``(n,)``.
-        scale: ``S``, shape ``(n,)``, or None.
+    ``v' H v`` and ``E |H_B v - H v|^2`` (unbiased over the batches at hand); of ``S H S`` where ``scale`` is the diagonal of ``S``.
     """
     need_batches(op)
     moved = direction if scale is None else scale * direction
@@ -91,8 +84,7 @@ def noise_limit(curvature: float, variance: float, *, momentum: float = 0.0, ave
     """Largest LR at which SGD stays stable in mean square along a direction whose curvature differs from batch to batch.
 
     ``1 / lr = a / (2 (1 + mu)) + v / (2 (1 - mu) a)``. Without momentum this is the linear stability of Wu, Ma and E 2018 (section 3);
-    for heavy ball it is derived in docs/formulas.md#batch-noise. Large batches (``v -> 0``) give ``2 (1 + mu) / a``, noise alone
-    ``2 (1 - mu) a / v``.
+    for heavy ball it is derived in docs/formulas.md#batch-noise.
 
     Args:
         curvature: ``a``, > 0.
@@ -114,7 +106,6 @@ def noise_limit(curvature: float, variance: float, *, momentum: float = 0.0, ave
 
 
 def need_batches(op: HessianOperator) -> None:
-    """Refuse a single batch, which disagrees with nobody, and what has no batches."""
     if not isinstance(op, HessianOperator):
         raise BadType(f"batch noise needs a HessianOperator, but got a {type(op).__name__}; pass HessianOperator(problem, batches).")
     if len(op.graphs.batches) < 2:

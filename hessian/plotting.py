@@ -21,23 +21,23 @@ LETTERS = 200  # of one text: matplotlib gives up the layout where a text leaves
 
 
 def shown(text: str) -> str:
-    """Text as it stands in a picture, whatever its letters are: a ``$`` is no formula, and what cannot be printed is a box."""
+    """Text as it stands in a picture: a ``$`` is no formula, and what cannot be printed is a box."""
     cut = text if len(text) <= LETTERS else f"{text[: LETTERS - 3]}..."
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in cut).replace("$", r"\$")
 
 
 def in_sight(lr: float) -> float:
-    """The learning rate, or the end of what an axis can show."""
+    """The LR, or the end of what an axis can show."""
     return float(min(max(lr, SHOWN[0]), SHOWN[1]))
 
 
 def drawable(values: Floats) -> Floats:
-    """Values as a line shows them: it has gaps where they are so large that a picture's arithmetic overflows."""
+    """Values with gaps where they are so large that a picture's arithmetic overflows."""
     return np.where(np.abs(values) <= LARGEST_LOSS, values, np.nan)
 
 
-def draw_limit(limit: StableLR, ax: Axes) -> Axes:
-    """A dashed line at the limit and a hatched band above it; the x axis must be the learning rate."""
+def draw_limit(limit: StableLR, ax: Axes) -> None:
+    """A dashed line and a hatched band above it; the x axis must be the learning rate."""
     lr = in_sight(limit.curvature_lr)
     shade_above(lr, ax, facecolor="none", edgecolor=LIMIT_COLOUR, alpha=0.35, hatch="///", zorder=0.6)
     label = f"curvature limit {limit.curvature_lr:.2g}"
@@ -50,7 +50,6 @@ def draw_limit(limit: StableLR, ax: Axes) -> Axes:
             linewidth=1.6,
             label=f"batch-noise limit {limit.noise_lr:.2g}",
         )
-    return ax
 
 
 def shade_above(lr: float, ax: Axes, **style: Any) -> None:
@@ -61,7 +60,7 @@ def shade_above(lr: float, ax: Axes, **style: Any) -> None:
 
 
 def new_axes(ax: Axes | None) -> tuple[Figure, Axes]:
-    """The figure and axes to draw on: the caller's, or new ones."""
+    """The caller's, or new ones."""
     if ax is not None:
         return ax.figure.canvas.figure, ax  # the outermost, where ax.figure is a SubFigure
     figure = Figure(figsize=(8.0, 4.8), layout="constrained")
@@ -69,12 +68,12 @@ def new_axes(ax: Axes | None) -> tuple[Figure, Axes]:
 
 
 def draw_legend(ax: Axes, columns: int = 3) -> None:
-    """All labels in columns below the axes, where they hide nothing."""
+    """Below the axes, where it hides nothing."""
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, 0), borderaxespad=5, ncols=columns, fontsize=8, frameon=False)
 
 
 def plot_limit(limit: StableLR, path: str | os.PathLike[str] | None, ax: Axes | None) -> Figure:
-    """The limit on an LR axis that has something on it already, or alone on a logarithmic one three decades wide."""
+    """On an LR axis that has something on it already, or alone on a logarithmic one three decades wide."""
     figure, ax = new_axes(ax)
     if not ax.has_data():
         ax.set_xscale("log")
@@ -90,43 +89,22 @@ def plot_limit(limit: StableLR, path: str | os.PathLike[str] | None, ax: Axes | 
     return figure
 
 
-def draw_density(density: SpectralDensity, ax: Axes) -> Axes:
-    """The density as a line with a band of two standard errors; a logarithmic axis, since a few outliers are what matters."""
-    floor = lowest_density(density)
-    ax.plot(density.grid, drawable(density.density), color="#0072B2", linewidth=1.6, label=f"density, {density.num_probes} probes")
+def plot_density(density: SpectralDensity, path: str | os.PathLike[str] | None, ax: Axes | None) -> Figure:
+    """A line with a band of two standard errors; a logarithmic axis, since a few outliers are what matters."""
+    figure, ax = new_axes(ax)
+    width = float(density.grid[-1] - density.grid[0]) or 1.0
+    floor = in_sight(1 / density.size / width) / 10  # a tenth of a single eigenvalue's, spread over the whole range
+    height, error = drawable(density.density), drawable(density.error)
+    ax.plot(density.grid, height, color="#0072B2", linewidth=1.6, label=f"density, {density.num_probes} probes")
     if density.num_probes > 1:
-        draw_error(density, floor, ax)
-    ax.axvline(
-        float(drawable(np.array(density.largest))),
-        color=LIMIT_COLOUR,
-        linestyle="--",
-        linewidth=1.2,
-        label=f"largest {density.largest:.3g}",
-    )
+        low, high = (height - 2 * error).clip(floor), height + 2 * error
+        ax.fill_between(density.grid, low, high, color="#0072B2", alpha=0.25, linewidth=0, label="two standard errors")
+    largest = float(drawable(np.array(density.largest)))
+    ax.axvline(largest, color=LIMIT_COLOUR, linestyle="--", linewidth=1.2, label=f"largest {density.largest:.3g}")
     ax.set_yscale("log")
-    ax.set_ylim(bottom=floor / 10)
+    ax.set_ylim(bottom=floor)
     ax.set_xlabel("eigenvalue")
     ax.set_ylabel("density")
-    return ax
-
-
-def lowest_density(density: SpectralDensity) -> float:
-    """That of a single eigenvalue, spread over the whole range."""
-    width = float(density.grid[-1] - density.grid[0]) or 1.0
-    return in_sight(1 / density.size / width)
-
-
-def draw_error(density: SpectralDensity, floor: float, ax: Axes) -> None:
-    """A band of two standard errors."""
-    height, error = drawable(density.density), drawable(density.error)
-    low, high = (height - 2 * error).clip(floor / 10), height + 2 * error
-    ax.fill_between(density.grid, low, high, color="#0072B2", alpha=0.25, linewidth=0, label="two standard errors")
-
-
-def plot_density(density: SpectralDensity, path: str | os.PathLike[str] | None, ax: Axes | None) -> Figure:
-    """The density alone."""
-    figure, ax = new_axes(ax)
-    draw_density(density, ax)
     ax.set_title(f"{density.size:,} eigenvalues, {density.hvps} products", fontsize=10)
     draw_legend(ax)
     if path is not None:
@@ -134,29 +112,37 @@ def plot_density(density: SpectralDensity, path: str | os.PathLike[str] | None, 
     return figure
 
 
-def draw_record(record: SharpnessRecord, ax: Axes) -> Axes:
-    """The LR and its limit over the steps, logarithmic; where the LR lies above, the space between is hatched."""
+def draw_record(record: SharpnessRecord, ax: Axes) -> None:
+    """The LR and its limit over the steps; where the LR lies above, the space between is hatched."""
     steps = np.array([reading.step for reading in record.readings], dtype=np.float64)
     lrs, limits = (on_log_axis([getattr(reading, name) for reading in record.readings]) for name in ("lr", "limit_lr"))
     if np.isfinite([*lrs, *limits]).any():
         ax.set_yscale("log")
     ax.plot(steps, limits, "--o", color=LIMIT_COLOUR, linewidth=1.6, markersize=3, label="limit of the curvature")
     ax.plot(steps, lrs, "-", color="#0072B2", linewidth=2, label="lr")
-    above: dict[str, Any] = {"facecolor": "none", "edgecolor": LIMIT_COLOUR, "hatch": "///", "alpha": 0.5, "label": "above"}
-    ax.fill_between(steps, limits, lrs, where=(lrs > limits).tolist(), interpolate=True, **above)
+    ax.fill_between(
+        steps,
+        limits,
+        lrs,
+        where=(lrs > limits).tolist(),
+        interpolate=True,
+        facecolor="none",
+        edgecolor=LIMIT_COLOUR,
+        alpha=0.5,
+        hatch="///",
+        label="above",
+    )
     ax.set_xlabel("step")
     ax.set_ylabel("learning rate")
-    return ax
 
 
 def on_log_axis(values: list[float]) -> Floats:
-    """Values as a line on a logarithmic axis shows them: it has gaps where an LR is zero or a limit infinite."""
+    """Values with gaps where an LR is zero or a limit infinite."""
     found = np.array(values, dtype=np.float64)
     return np.where((found >= SHOWN[0]) & (found <= SHOWN[1]), found, np.nan)
 
 
 def plot_record(record: SharpnessRecord, path: str | os.PathLike[str] | None, ax: Axes | None) -> Figure:
-    """The readings of a training alone, or on the caller's axes."""
     figure, ax = new_axes(ax)
     if record.readings:
         draw_record(record, ax)

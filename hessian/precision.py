@@ -9,14 +9,14 @@ import torch
 
 
 def autocast_devices() -> list[str]:
-    """Device types for which autocast is on where the caller stands."""
+    """For which autocast is on."""
     return [kind for kind in ("cpu", "cuda", "xpu", "mps") if torch.is_autocast_enabled(kind)]
 
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """Turn the caller's autocast off: for forward passes, for backward passes (which obey the autocast they run under), and for the
-    solvers' own matrix products."""
+    """Turn the caller's autocast off: for forward passes, backward passes (which obey the autocast they run under) and the solvers' own
+    matrix products."""
     with ExitStack() as stack:
         for kind in autocast_devices():
             stack.enter_context(torch.autocast(kind, enabled=False))

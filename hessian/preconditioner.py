@@ -1,8 +1,8 @@
-"""The diagonal ``P`` by which an adaptive optimizer divides its gradient, read off its own state.
+"""The diagonal ``P`` by which an adaptive optimizer divides its gradient, read off its own state (docs/formulas.md).
 
-The steady value is taken: bias corrections of the second moment applied, the transient of the first moment (``1 - beta1^t``) left
-out. ``P`` drifts during training; the limit is for ``P`` frozen as it is (Cohen et al. 2022, arXiv:2207.14484). A coordinate that
-never saw a gradient gets an infinite ``P``: the optimizer does not move there, whatever ``eps`` says.
+The steady value is taken, frozen as it is (Cohen et al. 2022, arXiv:2207.14484): bias corrections of the second moment applied, the
+transient of the first (``1 - beta1^t``) left out. A coordinate that never saw a gradient gets an infinite ``P``: the optimizer does not
+move there, whatever ``eps`` says.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Preconditioner = Callable[[Group, State, Tensor], Tensor]
 
 
 def inverse(preconditioner: Preconditioner, group: Group, state: State, parameter: Tensor) -> Tensor:
-    """``1 / P`` for one parameter, zero where it does not move; of a complex one for both parts, which torch's optimizers treat apart."""
+    """``1 / P``, zero where a parameter does not move; of a complex one for both parts, which torch's optimizers treat apart."""
     if not state:
         return torch.zeros_like(real(parameter))
     parts = {name: real(value) if isinstance(value, Tensor) else value for name, value in state.items()}
@@ -53,8 +53,7 @@ def adamax(group: Group, state: State, parameter: Tensor) -> Tensor:
 
 
 def rmsprop(group: Group, state: State, parameter: Tensor) -> Tensor:
-    """RMSprop: ``sqrt(v) + eps``; centered, the squared mean gradient is taken off ``v``. Its first steps are larger: torch's
-    RMSprop does not correct the bias of ``v``, so early on it divides by less than this."""
+    """RMSprop: ``sqrt(v) + eps``; centered, the squared mean gradient is taken off ``v``."""
     second = debiased(state["square_avg"], float(group["alpha"]), state)
     if not group["centered"]:
         return root_plus(second, group["eps"])
@@ -64,7 +63,7 @@ def rmsprop(group: Group, state: State, parameter: Tensor) -> Tensor:
 
 
 def adagrad(group: Group, state: State, parameter: Tensor) -> Tensor:
-    """Adagrad: ``sqrt(sum of g^2) + eps``, which grows with every step, and the LR decay so far."""
+    """Adagrad: ``sqrt(sum of g^2) + eps``, and the LR decay so far."""
     decay: float = 1 + float(state["step"]) * group["lr_decay"]
     return torch.mul(root_plus(state["sum"], group["eps"]), decay)
 
@@ -77,10 +76,10 @@ def adadelta(group: Group, state: State, parameter: Tensor) -> Tensor:
 
 
 def adafactor(group: Group, state: State, parameter: Tensor) -> Tensor:
-    """Adafactor: the factored ``sqrt(v)`` over the root mean square of the weights, to which its LR is relative.
+    """Adafactor: the factored ``sqrt(v)`` over the root mean square of the weights, to which the LR is relative.
 
     Its first epsilon (the precision of the weights by default) is a floor under the mean of ``v`` that the factors are divided by, and
-    under ``sqrt(v)``: gradients below ``sqrt(eps)`` are not scaled up all the way.
+    under ``sqrt(v)``.
     """
     floor = torch.finfo(parameter.dtype).eps if group["eps"][0] is None else float(group["eps"][0])
     if "row_var" in state:

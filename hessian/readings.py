@@ -1,4 +1,4 @@
-"""What a ``SharpnessMonitor`` records: printed, plotted, saved, read back."""
+"""What a ``SharpnessMonitor`` records."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class SharpnessReading(Result):
             measured, as after the loss blew up.
         limit_lr: The LR up to which that is stable; infinite if no direction curves upward, NaN if it could not be measured.
         hvps: Hessian-vector products made.
-        error: Some eigenvalue lies this close to ``sharpness``, which itself is never above the sharpest; 0 along
-            the update, which is exact, and NaN if it could not be measured.
+        error: Some eigenvalue lies this close to ``sharpness``, which itself is never above the sharpest; 0 along the update, which is
+            exact, and NaN if it could not be measured.
         advice: What it means, in one sentence; empty if all is well.
         doubts: Reasons to trust it less.
     """
@@ -54,11 +54,9 @@ class SharpnessReading(Result):
         return self.lr / self.limit_lr
 
     def __str__(self) -> str:
-        numbers = (
-            f"step {self.step:,}: lr {self.lr:.2g} is {self.ratio:.3g} of its limit {self.limit_lr:.2g} (sharpness {self.sharpness:.3g}"
-            + (f" +- {self.error:.1g})" if self.error > 0 else ")")
-        )
-        return "\n".join(wrapped(self.advice or numbers))
+        error = f" +- {self.error:.1g}" if self.error > 0 else ""
+        numbers = f"lr {self.lr:.2g} is {self.ratio:.3g} of its limit {self.limit_lr:.2g} (sharpness {self.sharpness:.3g}{error})"
+        return "\n".join(wrapped(self.advice or f"step {self.step:,}: {numbers}"))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -82,7 +80,7 @@ class SharpnessRecord(Result):
     def rows(self) -> list[tuple[Any, ...]]:
         """One line a reading."""
         head = ("step", "lr", "sharpness", "error", "limit_lr", "ratio", "hvps")
-        return [head, *((one.step, one.lr, one.sharpness, one.error, one.limit_lr, one.ratio, one.hvps) for one in self.readings)]
+        return [head, *(tuple(getattr(one, name) for name in head) for one in self.readings)]
 
     def __str__(self) -> str:
         lines = wrapped(f"{len(self.readings)} readings of the sharpness under {self.optimizer}")

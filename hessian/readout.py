@@ -1,4 +1,4 @@
-"""Losses on their way to the numbers that decide: read at once on a CPU, in blocks on an accelerator, and agreed on by all ranks."""
+"""Losses, read at once on a CPU, in blocks on an accelerator, and agreed on by all ranks."""
 
 from __future__ import annotations
 
@@ -16,15 +16,14 @@ from hessian.distributed import Team, mean_of
 BLOCK = 8  # forward passes whose losses are read together: waiting for the device is then rare, and few steps are made in vain
 
 Told = tuple[float, float]  # a loss, and what it weighs among those of other ranks; nothing was told yet where that is zero
-NOTHING: Told = (0.0, 0.0)
 
 
 class Readout:
     """The losses of the steps of one training, in order, each as soon as it is known, the same on every rank.
 
-    To read a tensor on an accelerator is to wait for all that the device still has to do. It is therefore left there, and read together
-    with the next ones, ``BLOCK`` of them: what is known lags by up to ``BLOCK - 1`` forward passes. Ranks meet once at every forward
-    pass, after it and before the backward pass, and tell each other one loss: there it lags by up to twice as many.
+    To read a tensor on an accelerator is to wait for all that the device still has to do, so ``BLOCK`` of them are read together: what is
+    known lags by up to ``BLOCK - 1`` forward passes. Ranks meet once at every forward pass, before the backward pass, and tell each
+    other one loss: there it lags by up to twice as many.
 
     Args:
         team: The ranks.
@@ -41,7 +40,6 @@ class Readout:
         self.ahead: Ahead | None = None
         self.more = False
         self.made = True
-        self._alone = self.team.alone
         self._at_once = at_once
         self._unread: list[tuple[Tensor, float]] = []
         self._own = deque[Told]()  # read, and not told to the others
@@ -52,7 +50,7 @@ class Readout:
         self._behind = 0  # forward passes whose mean is not known
 
     def single(self, loss: float | Tensor, weight: float | None = None, *, made: bool = True) -> list[float]:
-        """A step of one forward pass, from its loss: the losses that are known by now and were not given before."""
+        """A step of one forward pass: the losses that are known by now and were not given before."""
         if self._is_at_hand(loss):
             self.made = made
             return [number_of(loss)]
@@ -60,13 +58,9 @@ class Readout:
         return self.close()
 
     def add(self, loss: float | Tensor, weight: float | None = None, *, last: bool = True, made: bool = True) -> bool:
-        """Take the loss of a forward pass; whether to go on, which is not so where it is known that a loss is not finite.
+        """Take the loss of a forward pass over ``weight`` samples; whether to go on, which is not so where one is known not to be finite.
 
-        Args:
-            loss: One number.
-            weight: Samples.
-            last: Whether the step has no further forward pass.
-            made: Whether the step was made, or is going to be.
+        ``last``: the step has no further one; ``made``: it was made, or is going to be.
         """
         self._open += 1
         if self._is_at_hand(loss):
@@ -86,13 +80,13 @@ class Readout:
         return self._behind > 0 or math.isfinite(self._means[-1])
 
     def close(self, parts: int = 1) -> list[float]:
-        """End the step, whose loss is the sum over its forward passes divided by ``parts``: the losses of steps that are known by now."""
+        """End the step, whose loss is the sum over its forward passes divided by ``parts``: the losses that are known by now."""
         self._steps.append((self._open, parts))
         self._open = 0
         return self._known()
 
     def forget(self) -> None:
-        """Drop the step under way, whose losses were read at once: it is made again."""
+        """Drop the step under way, which was read at once: it is made again."""
         for _ in range(self._open):
             self._means.pop()
         self._open = 0
@@ -105,12 +99,12 @@ class Readout:
         return self._known()
 
     def rest_of_own(self) -> list[float]:
-        """The same where nobody else has to be asked; what is known anyway, on several ranks."""
+        """The same, but on several ranks what is known anyway."""
         return self.rest() if self.team.alone else self._known()
 
     def _is_at_hand(self, loss: float | Tensor) -> bool:
-        """Whether it can be told at once, with nobody to ask and nothing to wait for."""
-        return self._alone and not self._behind and (self._at_once or not is_away(loss))
+        """With nobody to ask and nothing to wait for."""
+        return self.team.alone and not self._behind and (self._at_once or not is_away(loss))
 
     def _read(self) -> None:
         """Wait for the device, once. Where that fails or is interrupted they stay unread: whoever asks again must not wait for ever."""
@@ -120,14 +114,14 @@ class Readout:
             self._own.extend((value, weight) for value, (_, weight) in zip(values, unread, strict=True))
 
     def _meet(self, more: bool, made: bool) -> None:
-        """Tell a loss to the others and hear theirs. Alone, all that is read is known."""
+        """Tell a loss and hear others. Alone, all that is read is known."""
         if self.team.alone:
             self.made = made
             self._means.extend(loss for loss, _ in self._own)
             self._behind -= len(self._own)
             self._own.clear()
             return
-        loss, weight = self._own.popleft() if self._own else NOTHING
+        loss, weight = self._own.popleft() if self._own else (0.0, 0.0)
         ahead = self.ahead if more else None
         rows = self.team.rows("a loss", loss, weight, float(made), 0.0 if ahead is None else ahead.fetch())
         self.made = all(row[2] for row in rows)
@@ -154,19 +148,17 @@ def is_away(loss: float | Tensor) -> TypeGuard[Tensor]:
 
 
 def number_of(loss: float | Tensor) -> float:
-    """Read it."""
     return float(loss.item()) if isinstance(loss, Tensor) else loss
 
 
 def values_of(losses: Sequence[Tensor]) -> list[float]:
-    """Read them, together where they are alike."""
     if len({(loss.dtype, loss.device) for loss in losses}) > 1:
         return [number_of(loss) for loss in losses]
     return list(map(float, torch.stack([loss.reshape(()) for loss in losses]).tolist()))
 
 
 def loss_of(losses: Sequence[float], parts: int) -> float:
-    """The loss of a step; what comes after a forward pass whose loss is not finite does not count."""
+    """Of a step; what comes after a forward pass whose loss is not finite does not count."""
     total = 0.0
     for loss in losses:
         total += loss / parts

@@ -20,7 +20,7 @@ class StabilityLimit:
         l2: Weight decay that is added to the gradient, hence to the Hessian.
         decoupled: Weight decay applied to the weights directly.
         preconditioner: Reads the diagonal ``P`` off the optimizer's state; None where the gradient is not rescaled.
-        momentum: Of the mini-batch limit (``hessian.noise``); None where no formula for it is known.
+        momentum: Of the mini-batch limit (``noise_limit``); None where no formula for it is known.
         averaged: Whether that momentum averages gradients, as Adam's, rather than summing them.
         formula: ``c`` in symbols.
         symbols: Their values in this group.
@@ -41,11 +41,11 @@ class StabilityLimit:
         """The limit along one direction.
 
         Args:
-            sharpness: Curvature ``h`` of the loss along it, without weight decay.
+            sharpness: Curvature of the loss along it, without weight decay.
             scale: The value of ``P`` along it.
 
         Raises:
-            ValueError: If the direction does not curve upward: no bound.
+            ValueError: If the direction does not curve upward.
 
         Example:
             >>> StabilityLimit(numerator=3.8).max_lr(50.0)
@@ -58,12 +58,9 @@ class StabilityLimit:
 
 
 LimitFunction = Callable[[Group], StabilityLimit]
-
-
 LIMITS: dict[type[Any] | str, LimitFunction] = {}
 
-
-# Steps of these do not shrink with the gradient, so at any LR they end up hopping to and fro: a floor, never a divergence.
+# Their steps do not shrink with the gradient, so at any LR they end up hopping to and fro (docs/formulas.md).
 UNBOUNDED = {
     "Lion": "its step is the sign of a mean gradient",
     "SignSGD": "its step is the sign of the gradient",
@@ -78,8 +75,8 @@ UNBOUNDED = {
 
 
 def stability_limit(*optimizers: type[Any] | str) -> Callable[[LimitFunction], LimitFunction]:
-    """Register a function ``(param group) -> StabilityLimit`` for optimizer classes, or for ``"package.Class"`` names of packages
-    that need not be installed. The group also has ``"age"``, the steps the optimizer has made.
+    """Register a function ``(param group) -> StabilityLimit`` for optimizer classes, or for names ``"package.Class"``, whose package need
+    not be installed. The group also has ``"age"``, the steps the optimizer has made.
 
     Args:
         optimizers: The classes; a subclass with its own ``step`` is another optimizer.
@@ -118,7 +115,7 @@ def no_limit_cause(name: str) -> str:
 
 
 def find_limit(cls: type[Any]) -> LimitFunction | None:
-    """The limit of a class or of the base that its ``step`` comes from: a subclass with its own ``step`` is another optimizer."""
+    """The limit of a class, or of the base that its ``step`` comes from."""
     for base in cls.__mro__:
         key = base if base in LIMITS else f"{base.__module__.partition('.')[0]}.{base.__name__}"
         if key in LIMITS:
@@ -127,5 +124,5 @@ def find_limit(cls: type[Any]) -> LimitFunction | None:
 
 
 def own_step(cls: Any) -> Any:
-    """The ``step`` a class runs, without the profiling wrapper that torch puts around it."""
+    """Without the profiling wrapper that torch puts around it."""
     return inspect.unwrap(cls.step)

@@ -25,11 +25,7 @@ if TYPE_CHECKING:
 
 
 Floats = npt.NDArray[np.float64]
-
-
 IMAGES = (".png", ".svg", ".pdf")
-
-
 SCHEMA = 1
 
 
@@ -69,7 +65,7 @@ class Result:
         return found(**decode_fields(found, fields))
 
     def to_json(self) -> str:
-        """What a ``.json`` file holds; NaN and infinity are text in it, for JSON has no number for them."""
+        """What a ``.json`` file holds; NaN and infinity are text in it."""
         return json.dumps(self.to_dict(), indent=1, allow_nan=False)
 
     def __eq__(self, other: object) -> bool:
@@ -99,7 +95,7 @@ class Result:
         return None
 
     def to_html(self) -> str:
-        """What an ``.html`` file holds: a page that stands alone, without scripts or requests, and with the JSON inside.
+        """What an ``.html`` file holds: a page that stands alone, without scripts or requests, with the JSON inside.
 
         Raises:
             BadArgument: If the result has no report.
@@ -112,7 +108,7 @@ class Result:
         return page(report, json.dumps(self.to_dict(), allow_nan=False))
 
     def _repr_html_(self) -> str | None:
-        """The report as notebooks show it; None, and they show the text, if there is none."""
+        """As notebooks show it; None, and they show the text, without a report."""
         from hessian.reports.to_html import fragment
 
         report = self.report()
@@ -171,7 +167,6 @@ def csv_text(rows: list[tuple[Any, ...]]) -> str:
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
-    """Write a figure in the format that the suffix names."""
     suffix = Path(path).suffix.lower()
     if suffix not in IMAGES:
         raise BadArgument(f"{os.fspath(path)!r} ends in none of {', '.join(IMAGES)}; choose one of these.")
@@ -179,7 +174,6 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
 
 
 def rendered(figure: Figure, form: str) -> bytes:
-    """A figure as a file of that form holds it."""
     buffer = BytesIO()
     with warnings.catch_warnings(), np.errstate(over="ignore"):  # ticks overflow beside 1e300; the picture is right all the same
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a box stands for a letter that the font lacks

@@ -149,7 +149,7 @@ class SpectralDensity(Result):
         return [("eigenvalue", "density", "error"), *zip(self.grid.tolist(), self.density.tolist(), self.error.tolist(), strict=True)]
 
     def plot(self, path: str | os.PathLike[str] | None = None, ax: Axes | None = None) -> Figure:
-        """The density on a logarithmic axis, with its error band; see ``Result.plot``."""
+        """On a logarithmic axis, with its error band; see ``Result.plot``."""
         from hessian.plotting import plot_density
 
         return plot_density(self, path, ax)
@@ -226,7 +226,7 @@ class StableLR(Result):
 
     @property
     def advice(self) -> str:
-        """Which limit binds and what would move it, in one sentence."""
+        """What binds and what would move it, in one sentence."""
         from hessian.describe import describe_binding
 
         return describe_binding(self)
@@ -237,13 +237,13 @@ class StableLR(Result):
         return describe_limit(self)
 
     def explain(self) -> str:
-        """How the limit came about, in words, with the formulas filled in; fits 80 columns."""
+        """How the limit came about, with the formulas filled in; fits 80 columns."""
         from hessian.explain import explain_limit
 
         return explain_limit(self)
 
     def log_to(self, writer: Any, step: int = 0, *, run: Any = None) -> None:
-        """Write the limit and what it is made of to TensorBoard, W&B or MLflow, at this step of the training.
+        """Write the limit and what it is made of to TensorBoard, W&B or MLflow.
 
         Args:
             writer: A TensorBoard ``SummaryWriter``, a W&B run, or for MLflow its module, a run of it or a client.

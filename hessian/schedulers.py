@@ -1,4 +1,4 @@
-"""Which learning-rate schedulers are attached to an optimizer, and whether they keep what is written into it."""
+"""Whether the schedulers of an optimizer keep what is written into it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MULTIPLYING = (
 
 
 def schedulers_of(optimizer: Any) -> list[LRScheduler]:
-    """The schedulers that could still step. Nothing leads from an optimizer to them, but torch marks its ``step`` for all but one kind."""
+    """Nothing leads from an optimizer to them, but torch marks its ``step`` for all but one kind."""
     if not hasattr(getattr(optimizer, "step", None), "_wrapped_by_lr_sched"):
         return []
     alive = [thing for thing in gc.get_objects() if issubclass(type(thing), LRScheduler)]  # isinstance would ask proxies and run their code
@@ -32,11 +32,7 @@ def schedulers_of(optimizer: Any) -> list[LRScheduler]:
 
 
 def check_no_scheduler(optimizer: Any) -> None:
-    """Refuse to write LRs that a scheduler would overwrite.
-
-    Raises:
-        BadArgument: If there is such a scheduler.
-    """
+    """Refuse to write LRs that a scheduler would overwrite."""
     names = [type(scheduler).__name__ for scheduler in schedulers_of(optimizer) if type(scheduler) not in MULTIPLYING]
     if names:
         raise BadArgument(

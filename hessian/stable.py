@@ -1,4 +1,4 @@
-"""``stable_lr``: operator, Lanczos, and the optimizer's own limit turn curvature into the largest stable LR."""
+"""``stable_lr``: curvature and the optimizer's own limit give the largest stable LR."""
 
 from __future__ import annotations
 
@@ -87,13 +87,13 @@ def stable_lr(
             parameters, or ``"offload"`` in the host's memory.
         device: Where batches are moved; None leaves them.
         accumulate: Micro-batches of one optimizer step: ``num_batches`` counts such steps.
-        autocast: A lower precision of the forward passes of the training (a dtype, or a function that returns a context manager): the
+        autocast: A lower precision of the training's forward passes (a dtype, or a function that returns a context manager): the
             optimizer's history is made with it; curvature is measured in the precision of the weights.
         scaler: The ``torch.amp.GradScaler`` of the training.
         clip_norm: Largest norm of the gradient before a step, as in ``torch.nn.utils.clip_grad_norm_``; only the history sees it.
-        clip_value: Largest magnitude of its entries, as in ``torch.nn.utils.clip_grad_value_``.
+        clip_value: Largest magnitude of its entries.
         keep: Whatever else your loss, hooks or optimizer change and must come back: EMA copies, schedulers, a ``GradScaler``, generators.
-        snapshot: Where the copy of what must come back lies: ``"device"`` beside the original, or ``"cpu"`` in the host's memory.
+        snapshot: Where the copy of all that lies, as in ``preserve``: ``"device"`` or ``"cpu"``.
 
     Raises:
         ValueError, TypeError: If an argument cannot be right; nothing has moved yet.
@@ -122,15 +122,17 @@ def stable_lr(
 
 
 def measure_limit(problem: Problem, settings: CurvatureSettings) -> StableLR:
-    """The measurement itself, inside ``preserved``: the optimizer's state moves here."""
+    """The measurement, inside ``preserved``: the optimizer's state moves here."""
     if settings.along == "update":
-        return measure_along_update(problem, settings)
+        batches = read_batches(problem, settings)
+        update = update_direction(problem, batches[0])  # before the operator: a step invalidates kept graphs
+        return by_method(settings, lambda chosen: descent_along(problem, chosen, batches, update))
     first, geometry, steps = prepare_geometry(problem, settings)
     return by_method(settings, lambda chosen: measure_along_hessian(problem, chosen, first, geometry, steps))
 
 
 def by_method(settings: CurvatureSettings, measure: Callable[[CurvatureSettings], StableLR]) -> StableLR:
-    """Measure with the method asked for; ``"auto"`` falls back to finite differences where there is no second derivative."""
+    """With the method asked for; ``"auto"`` falls back to finite differences where there is no second derivative."""
     if settings.method != "auto":
         return measure(settings)
     try:
@@ -142,7 +144,7 @@ def by_method(settings: CurvatureSettings, measure: Callable[[CurvatureSettings]
 def measure_along_hessian(
     problem: Problem, settings: CurvatureSettings, first: OptimizerGeometry | None, geometry: OptimizerGeometry, steps: int
 ) -> StableLR:
-    """The limit of the sharpest direction, with one method, in the geometry that ``steps`` of the pre-roll have prepared."""
+    """The limit of the sharpest direction, in the geometry that ``steps`` of the pre-roll have prepared."""
     batches = read_batches(problem, settings)
     operator = make_operator(problem, batches, settings)  # after the pre-roll: stepping, even at LR zero, invalidates kept graphs
     top = top_eigenvalue(geometry.around(operator), settings)
@@ -181,7 +183,6 @@ def first_step_limit(first: OptimizerGeometry | None, operator: Any, settings: C
 
 
 def circumstances(problem: Problem, settings: CurvatureSettings, batches: Sequence[Any]) -> dict[str, Any]:
-    """Fields that say what was measured and how."""
     return {
         "method": settings.method,
         "along": settings.along,
@@ -195,15 +196,8 @@ def circumstances(problem: Problem, settings: CurvatureSettings, batches: Sequen
     }
 
 
-def measure_along_update(problem: Problem, settings: CurvatureSettings) -> StableLR:
-    """The descent limit along the optimizer's real next update: ``2 / sharpness`` with the curvature ``u'Hu / -g'u``."""
-    batches = read_batches(problem, settings)
-    update = update_direction(problem, batches[0])  # before the operator: a step invalidates kept graphs
-    return by_method(settings, lambda chosen: descent_along(problem, chosen, batches, update))
-
-
 def descent_along(problem: Problem, settings: CurvatureSettings, batches: Sequence[Any], update: Tensor) -> StableLR:
-    """The same for a given update, with one method."""
+    """The descent limit along an update: ``2 / sharpness`` with the curvature ``u'Hu / -g'u``."""
     operator = make_operator(problem, batches, settings)
     lr = descent_limit(operator, operator.start_hint(), update)
     return StableLR(

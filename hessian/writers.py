@@ -1,16 +1,14 @@
-"""Numbers to a TensorBoard writer, a W&B run or MLflow, over a step axis of their own. None of the three is imported."""
+"""Numbers to a TensorBoard writer, a W&B run or MLflow. None of the three is imported."""
 
 from __future__ import annotations
 
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hessian.errors import BadArgument, BadType
-
-if TYPE_CHECKING:
-    from hessian.results import StableLR
+from hessian.results import StableLR
 
 KNOWN = "a TensorBoard SummaryWriter, a W&B run, or the mlflow module, a run of it or an MlflowClient"
 
@@ -18,16 +16,8 @@ KNOWN = "a TensorBoard SummaryWriter, a W&B run, or the mlflow module, a run of 
 class Log:
     """One writer and one axis: every number is written as ``axis/name``, over steps that are counted for this axis alone.
 
-    Args:
-        writer: A TensorBoard ``SummaryWriter`` (anything with ``add_scalar``); a W&B run or its module (anything with ``log``), whose
-            metrics get ``axis/step`` as their step; the ``mlflow`` module (``log_metrics``), a run of it (``info.run_id``), or an
-            ``MlflowClient`` and ``run``.
-        axis: The name before the slash.
-        run: With an ``MlflowClient``, the run or its id; None takes the active one.
-
-    Raises:
-        BadType: If the writer is none of these.
-        BadArgument: If an ``MlflowClient`` or the module of W&B comes without a run.
+    ``writer`` and ``run`` are as in ``StableLR.log_to``: anything with ``add_scalar``, or with ``log`` (W&B, whose metrics get
+    ``axis/step`` as their step), or with ``log_metrics`` (the ``mlflow`` module), a run (``info.run_id``), or a client.
     """
 
     def __init__(self, writer: Any, axis: str, run: Any = None) -> None:
@@ -54,7 +44,7 @@ class Log:
             writer.log({f"{self.axis}/step": step, **named}, **self._joined)  # its own steps are those of the training
 
     def write_finite(self, step: int, values: Mapping[str, float]) -> None:
-        """The same, without numbers that are NaN or infinite, which some axes cannot show."""
+        """Without what is NaN or infinite, which some axes cannot show."""
         finite = {name: value for name, value in values.items() if math.isfinite(value)}
         if finite:
             self.write(step, finite)
@@ -83,7 +73,6 @@ class Log:
 
 
 def check_writer(writer: Any) -> None:
-    """Refuse what takes no numbers."""
     if not any(callable(getattr(writer, name, None)) for name in ("add_scalar", "log_metrics", "log_batch", "log")):
         raise BadType(f"writer is a {type(writer).__name__} without add_scalar, log and log_metrics; pass {KNOWN}.")
 
@@ -120,10 +109,10 @@ def chart_of(title: str, steps: Sequence[int], columns: Mapping[str, Sequence[fl
 
 
 def mlflow_of(writer: Any, run: Any) -> tuple[Any, str | None]:
-    """The writer, and the run that its every call must name: a client's, or that of a run object, whose client is made."""
+    """The writer, and the run that its every call must name; for a run object a client is made."""
     own = getattr(getattr(writer, "info", None), "run_id", None)
     if own is not None and not hasattr(writer, "log"):
-        return client_of(), str(own)
+        return sys.modules["mlflow"].MlflowClient(), str(own)  # it is loaded, for it made the run
     if not (hasattr(writer, "log_batch") and hasattr(writer, "get_run")):
         if run is not None:
             raise BadArgument(f"run is for an MlflowClient, and writer is a {type(writer).__name__}; leave run out.")
@@ -134,21 +123,13 @@ def mlflow_of(writer: Any, run: Any) -> tuple[Any, str | None]:
     return writer, str(found)
 
 
-def client_of() -> Any:
-    """A client of the MLflow that made a run, which is loaded then."""
-    return sys.modules["mlflow"].MlflowClient()
-
-
 def active_run_id() -> str | None:
-    """The id of the run that the user has started, if any."""
     active = getattr(sys.modules.get("mlflow"), "active_run", lambda: None)()
     return None if active is None else str(active.info.run_id)
 
 
 def log_limit(limit: StableLR, writer: Any, step: int, run: Any = None) -> None:
-    """A curvature limit: its numbers at a step of the training, and the text that explains them."""
     log = Log(writer, "stable_lr", run)
-    values = {"lr": limit.lr, "curvature_lr": limit.curvature_lr, "noise_lr": limit.noise_lr, "first_step_lr": limit.first_step_lr}
-    known = {name: value for name, value in values.items() if value is not None}
-    log.write_finite(step, {**known, "sharpness": limit.sharpness, "hvps": float(limit.hvps)})
+    values = {name: getattr(limit, name) for name in ("lr", "curvature_lr", "noise_lr", "first_step_lr", "sharpness", "hvps")}
+    log.write_finite(step, {name: float(value) for name, value in values.items() if value is not None})
     log.text("explained", limit.explain(), step)

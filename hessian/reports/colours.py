@@ -1,4 +1,4 @@
-"""The two colour schemes of a report, and what each colour of a picture becomes in them."""
+"""The two colour schemes of a report."""
 
 from __future__ import annotations
 
@@ -39,6 +39,6 @@ def schemes(place: str = ".lrf") -> str:
 
 
 def as_variable(colour: str) -> str:
-    """A colour of a picture as the page's own, or as it is where the page has none."""
+    """A picture's colour as the page's own, or as it is."""
     name = OF_PICTURES.get(colour.lower())
     return colour if name is None else f"var(--lrf-{name},{colour.lower()})"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hessian.describe import accuracy
+from hessian.describe import accuracy, sharpness_name
 from hessian.layout import capital
 from hessian.reports.parts import Picture, Report, Section, Table, doubts_section, settings_section, shares_section
 from hessian.results import StableLR
@@ -21,7 +21,6 @@ NOISE = (
 
 
 def limit_report(limit: StableLR) -> Report:
-    """The limit, what binds, and what it was measured with."""
     layers = [shares_section("Sharpest parameters", limit.by_parameter)] if limit.by_parameter else []
     evidence = Table("What was measured", ("Measurement", "Learning rate", "What was seen"), tuple(measured(limit)), numbers=(1,))
     return Report(
@@ -45,8 +44,8 @@ def limit_report(limit: StableLR) -> Report:
 
 def measured(limit: StableLR) -> Iterator[tuple[str, str, str]]:
     """Each limit with where it comes from."""
-    name = "preconditioned sharpness" if limit.preconditioned else "sharpness"
-    seen = f"{limit.formula}\n{name} {limit.sharpness:.3g}, found by {limit.hvps} Hessian-vector products ({limit.method})"
+    found = f"{sharpness_name(limit)} {limit.sharpness:.3g}, found by {limit.hvps} Hessian-vector products ({limit.method})"
+    seen = f"{limit.formula}\n{found}"
     if limit.along == "hessian":
         seen += f"\n{accuracy(limit)}"
     yield "Curvature", f"{limit.curvature_lr:.3g}", seen
@@ -57,7 +56,6 @@ def measured(limit: StableLR) -> Iterator[tuple[str, str, str]]:
 
 
 def settings(limit: StableLR) -> Iterator[tuple[str, str]]:
-    """What it holds for."""
     yield "Model", f"{limit.model}, {limit.mode} mode"
     yield "Optimizer", limit.optimizer
     yield "Batches", f"{limit.num_batches} of {limit.batch_size or '?'} samples"

@@ -14,14 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure and what it shows, for those who cannot see it.
-
-    Attributes:
-        title: What it is.
-        description: What can be seen on it.
-        draw: Draws it on an ``Axes``.
-        flat: Whether a low one will do, as all it shows lies on one axis.
-    """
+    """A figure and what it shows, for those who cannot see it; a ``flat`` one can be low, as all it shows lies on one axis."""
 
     title: str
     description: str
@@ -56,8 +49,7 @@ class Table:
 
     Attributes:
         caption: What it lists, for those who hear it.
-        head: One for each column.
-        rows: As long as ``head``. A line break in a cell is one on the page.
+        rows: A line break in a cell is one on the page.
         numbers: Columns that hold numbers, and are aligned as such.
         shares: For each row the length of a bar, from 0 to 1; empty for none.
         sum: Whether the last row is what the others lead to.
@@ -91,7 +83,6 @@ class Report:
         label: What ``number`` is.
         number: The answer.
         lead: What it means, in sentences; what stands between backticks is a number.
-        picture: The figure, or None.
         sections: What it rests on.
     """
 
@@ -108,36 +99,33 @@ class Report:
 
 
 def printable(text: str) -> str:
-    """Text whose every letter can be shown; the others are a box. Line breaks stay."""
+    """Letters that cannot be shown are a box. Line breaks stay."""
     return "".join(letter if letter.isprintable() or letter == "\n" else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
 def doubts_section(members: Sequence[Sentence]) -> Section:
-    """All doubts, or that there are none."""
     return Section("Doubts", (Doubts(tuple(members)) if members else Words("None."),), first=True)
 
 
 def shares_section(title: str, shares: dict[str, float], most: int = 8) -> Section:
     """The largest shares of a whole, each with its bar; the others are one row."""
-    first = list(shares.items())[:most]
-    rows = [(name, f"{share:.1%}", share) for name, share in first]
+    rows = list(shares.items())[:most]
     if len(shares) > most:
-        rest = max(0.0, 1 - sum(share for _, share in first))
-        rows.append((f"{len(shares) - most} others", f"{rest:.1%}", rest))
-    cells = tuple((name, share) for name, share, _ in rows)
-    bars = tuple(min(max(share, 0.0), 1.0) for _, _, share in rows)
+        rows.append((f"{len(shares) - most} others", max(0.0, 1 - sum(share for _, share in rows))))
+    cells = tuple((name, f"{share:.1%}") for name, share in rows)
+    bars = tuple(min(max(share, 0.0), 1.0) for _, share in rows)
     table = Table(f"{title}: share of the sharpest direction", ("Parameter", "Share"), cells, numbers=(1,), shares=bars)
     return Section(title, (table,))
 
 
 def settings_section(rows: Iterable[tuple[str, str]]) -> Section:
-    """What it was measured with, and what wrote it down."""
+    """What it was measured and written with."""
     kept = tuple((name, text) for name, text in (*rows, ("Written with", versions())) if text)
     return Section("Settings and versions", (Table("Settings and versions", ("Setting", "Value"), kept),))
 
 
 def versions() -> str:
-    """Of the packages that are installed here; none of them is loaded for it."""
+    """Of what is installed here; nothing is loaded for it."""
     import platform
     from importlib.metadata import PackageNotFoundError, version
 

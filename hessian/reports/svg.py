@@ -1,6 +1,6 @@
 """A picture as inline SVG: its colours are the page's, its text is text in the page's font, and its ids are its own.
 
-No pyplot. Two settings of matplotlib are changed while the picture is written, by one thread at a time, and put back.
+No pyplot. Two settings of matplotlib are changed meanwhile, by one thread at a time.
 """
 
 from __future__ import annotations
@@ -53,20 +53,21 @@ NARROW = Shape("narrow", 4.9, 4.0, 1, 12.4, 6)
 
 
 def inline(picture: Picture, shape: Shape, prefix: str) -> str:
-    """The picture in one shape, as an ``svg`` element for HTML; ``prefix`` makes its ids differ from all others on the page."""
+    """An ``svg`` element; ``prefix`` makes its ids differ from all others on the page."""
     with WRITING, rc_context({"svg.fonttype": "none", "svg.hashsalt": "lrfinder"}):
         content = rendered(draw(picture, shape), "svg")
     root = ElementTree.fromstring(content)
     for element in list(root.iter()):
         clean(element)
-    rename(root, f"{prefix}-{shape.name}")
-    describe(root, picture, f"{prefix}-{shape.name}")
+    prefix = f"{prefix}-{shape.name}"
+    rename(root, prefix)
+    describe(root, picture, prefix)
     root.set("class", f"lrf-{shape.name}")
     return ElementTree.tostring(root, encoding="unicode")
 
 
 def draw(picture: Picture, shape: Shape) -> Figure:
-    """The figure, without the title, which the page has already."""
+    """Without the title, which the page has already."""
     figure = Figure(figsize=(shape.width, shape.height), layout="constrained")
     ax = figure.add_subplot()
     picture.draw(ax)
@@ -88,7 +89,7 @@ def draw(picture: Picture, shape: Shape) -> Figure:
 
 
 def suit_page(ax: Axes) -> None:
-    """Leave points out of lines that have more of them than a page can show, and make dots large enough to be seen."""
+    """Leave out points that a page cannot show, and make dots large enough to be seen."""
     for line in ax.lines:
         if line.get_marker() == ".":
             line.set_markersize(DOT)
@@ -99,7 +100,7 @@ def suit_page(ax: Axes) -> None:
 
 
 def clean(element: ElementTree.Element) -> None:
-    """Leave out what a page has no use for, shorten numbers, and take the page's colours and font."""
+    """Without what a page has no use for, with short numbers and the page's colours and font."""
     for child in list(element):
         if child.tag in (f"{SVG}metadata", f"{SVG}style") or not str(child.tag).startswith(SVG):
             element.remove(child)
@@ -127,7 +128,6 @@ def tidy(name: str, value: str) -> str:
 
 
 def references(element: ElementTree.Element) -> Iterator[str]:
-    """The ids that an element asks for."""
     for name, value in element.attrib.items():
         yield from REFERENCE.findall(value)
         if name == "href":
@@ -135,7 +135,7 @@ def references(element: ElementTree.Element) -> Iterator[str]:
 
 
 def rename(root: ElementTree.Element, prefix: str) -> None:
-    """Give every id that is asked for a short name that no other picture has, and drop the others."""
+    """Give every id that is asked for a short name that no other picture has."""
     asked = dict.fromkeys(name for element in root.iter() for name in references(element))
     new = {name: f"{prefix}-{number}" for number, name in enumerate(asked)}
     for element in root.iter():
@@ -148,12 +148,12 @@ def rename(root: ElementTree.Element, prefix: str) -> None:
 
 
 def describe(root: ElementTree.Element, picture: Picture, prefix: str) -> None:
-    """Title and description, as screen readers take them."""
+    """For screen readers."""
     root.set("xmlns", SVG[1:-1])
     root.set("role", "img")
     root.set("aria-labelledby", f"{prefix}-title")
     root.set("aria-describedby", f"{prefix}-desc")
-    for place, (tag, name, text) in enumerate((("title", "title", picture.title), ("desc", "desc", picture.description))):
-        element = ElementTree.Element(tag, {"id": f"{prefix}-{name}"})
+    for place, (name, text) in enumerate((("title", picture.title), ("desc", picture.description))):
+        element = ElementTree.Element(name, {"id": f"{prefix}-{name}"})
         element.text = printable(text)
         root.insert(place, element)

@@ -1,6 +1,6 @@
-"""A report as HTML: a whole page, or a fragment for a notebook. No script, and nothing is loaded from anywhere.
+"""A report as HTML: a whole page, or a fragment for a notebook.
 
-Every text is escaped, so that the name of a model can be anything; the page forbids scripts and requests on top of that.
+Nothing is loaded, every text is escaped, so that the name of a model can be anything, and the page forbids scripts and requests.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from uuid import uuid4
 
 from hessian.files import embed
 from hessian.reports.colours import schemes
-from hessian.reports.parts import Block, Code, Doubts, Picture, Report, Section, Table, Words, printable
+from hessian.reports.parts import Block, Code, Doubts, Report, Section, Table, Words, printable
 
 QUOTED = re.compile("`([^`]+)`")
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
 def page(report: Report, data: str) -> str:
-    """A page of its own, with the result's JSON inside, from which it can be read back."""
+    """A page of its own, with the result's JSON inside."""
     from hessian.reports.svg import NARROW, WIDE, inline
 
     pictures = [inline(report.picture, shape, "lrf") for shape in (WIDE, NARROW)] if report.picture else []
@@ -43,7 +43,7 @@ def page(report: Report, data: str) -> str:
 <header>
 {head_html(report, 1)}
 </header>
-{figure_html(report.picture, pictures)}
+{figure_html(pictures)}
 {sections}
 <footer>This page loads nothing and runs no script; <code>lrfinder.load</code> reads the result back from it.</footer>
 </main>
@@ -67,7 +67,7 @@ def fragment(report: Report) -> str:
 <style>
 {schemes()}{css("style")}</style>
 {head_html(report, 3)}
-{figure_html(report.picture, pictures)}
+{figure_html(pictures)}
 {first}
 <details>
 <summary>{text(names)}</summary>
@@ -82,7 +82,6 @@ def css(name: str) -> str:
 
 
 def text(words: str) -> str:
-    """Text as HTML."""
     return escape(printable(words))
 
 
@@ -92,27 +91,26 @@ def rich(words: str) -> str:
 
 
 def head_html(report: Report, level: int) -> str:
-    """The number first and large, and what it means."""
     number = f'<strong class="lrf-number">{text(report.number)}</strong>' if report.number else ""
     label = f'<span class="lrf-label">{text(report.label)}</span>'
     return f'<h{level} class="lrf-head">{label} {number}</h{level}>\n<p class="lrf-lead">{rich(" ".join(report.lead))}</p>'
 
 
-def figure_html(picture: Picture | None, pictures: list[str]) -> str:
-    """The picture in one or two shapes, of which the reader's screen shows one."""
-    return "" if picture is None else "<figure>\n" + "\n".join(pictures) + "\n</figure>"
+def figure_html(pictures: list[str]) -> str:
+    """In one or two shapes, of which the reader's screen shows one."""
+    return "<figure>\n" + "\n".join(pictures) + "\n</figure>" if pictures else ""
 
 
 def section_html(section: Section, level: int, prefix: str) -> str:
-    """Heading and content."""
     name = f"{prefix}-{''.join(letter if letter.isalnum() else '-' for letter in section.title.lower())}"
     blocks = "\n".join(block_html(block) for block in section.blocks)
-    heading = f'<h{level} class="lrf-title" id="{name}">{text(section.title)}</h{level}>'
-    return f'<section aria-labelledby="{name}">\n{heading}\n{blocks}\n</section>'
+    return f"""<section aria-labelledby="{name}">
+<h{level} class="lrf-title" id="{name}">{text(section.title)}</h{level}>
+{blocks}
+</section>"""
 
 
 def block_html(block: Block) -> str:
-    """One part."""
     if isinstance(block, Words):
         return f"<p>{rich(block.text)}</p>"
     if isinstance(block, Code):
@@ -121,14 +119,15 @@ def block_html(block: Block) -> str:
 
 
 def doubts_html(block: Doubts) -> str:
-    """Each with what to do."""
-    todo = '<p class="lrf-do"><b>What to do</b> '
-    items = [f"<li>\n<p>{text(doubt.value)}</p>\n{todo}{text(doubt.what_to_do)}</p>\n</li>" for doubt in block.members]
+    items = [
+        f'<li>\n<p>{text(doubt.value)}</p>\n<p class="lrf-do"><b>What to do</b> {text(doubt.what_to_do)}</p>\n</li>'
+        for doubt in block.members
+    ]
     return "<ol>\n" + "\n".join(items) + "\n</ol>"
 
 
 def table_html(table: Table) -> str:
-    """Rows whose first cell is their head; on a narrow screen a wide table scrolls by itself."""
+    """On a narrow screen a wide one scrolls by itself."""
     head = [cell_html("th", name, number in table.numbers, "col") for number, name in enumerate(table.head)]
     if table.shares:
         head.append("<td></td>")
@@ -142,7 +141,6 @@ def table_html(table: Table) -> str:
 
 
 def rows_html(table: Table) -> Iterator[str]:
-    """The body, with a bar behind each row that has a share."""
     for place, row in enumerate(table.rows):
         cells = [cell_html("td" if number else "th", cell, number in table.numbers, "row") for number, cell in enumerate(row)]
         if table.shares:
@@ -152,7 +150,6 @@ def rows_html(table: Table) -> Iterator[str]:
 
 
 def cell_html(tag: str, words: str, number: bool, scope: str) -> str:
-    """One cell; a line break in it is one on the page."""
     kind = (' class="lrf-n"' if number else "") + (f' scope="{scope}"' if tag == "th" else "")
     lines = "<br>".join(text(line) for line in words.split("\n"))
     return f"<{tag}{kind}>{lines}</{tag}>"

@@ -10,7 +10,6 @@ SPECIAL = {ord(letter): f"\\{letter}" for letter in "\\`*_{}[]<>|$~#"}
 
 
 def markdown(report: Report) -> str:
-    """Heading, sentences, and every part below."""
     number = f" **{text(report.number)}**" if report.number else ""
     parts = [f"### {text(report.label)}{number}", rich(" ".join(report.lead))]
     for section in report.sections:
@@ -29,7 +28,6 @@ def rich(words: str) -> str:
 
 
 def block_markdown(block: Block) -> str:
-    """One part."""
     if isinstance(block, Words):
         return rich(block.text)
     if isinstance(block, Code):
@@ -38,14 +36,12 @@ def block_markdown(block: Block) -> str:
 
 
 def doubts_markdown(block: Doubts) -> Iterator[str]:
-    """Each with what to do."""
     for doubt in block.members:
         yield f"- {text(doubt.value)}"
         yield f"  *What to do:* {text(doubt.what_to_do)}"
 
 
 def table_markdown(table: Table) -> Iterator[str]:
-    """Rows with their head."""
     yield line(table.head)
     yield line(["---:" if number in table.numbers else "---" for number in range(len(table.head))])
     for row in table.rows:
@@ -53,5 +49,4 @@ def table_markdown(table: Table) -> Iterator[str]:
 
 
 def line(cells: tuple[str, ...] | list[str]) -> str:
-    """One row."""
     return f"| {' | '.join(cells)} |"
