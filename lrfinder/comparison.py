@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Compared = Suggestion | LRCurve | StableLR
-KINDS = (Suggestion, LRCurve, StableLR)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,22 +44,33 @@ class Comparison(Result):
         if len(self.names) != len(self.results) or len(set(self.names)) < len(self.names):
             raise ValueError(f"names are not {len(self.results)} different ones, one for each result")
         for result in self.results:
-            if not isinstance(result, KINDS):
+            if not isinstance(result, Compared):
                 raise ValueError(f"a {result.kind} has no place in a comparison")
 
     def items(self) -> Iterator[tuple[str, Compared]]:
         """Name and result of each."""
         for name, result in zip(self.names, self.results, strict=True):
-            assert isinstance(result, KINDS)
+            assert isinstance(result, Compared)
             yield name, result
 
     def rows(self) -> list[tuple[Any, ...]]:
         """One line a result: its numbers, NaN where it has none."""
-        quoted = ['"' + name.replace('"', '""') + '"' for name in self.names]
-        return [("name", *NUMBERS), *((name, *numbers_of(result).values()) for name, (_, result) in zip(quoted, self.items(), strict=True))]
+        lines = [('"' + name.replace('"', '""') + '"', *numbers_of(result).values()) for name, result in self.items()]
+        return [("name", *NUMBERS), *lines]
 
     def __str__(self) -> str:
-        return describe_comparison(self)
+        """The table first, then what is the same and what is not; fits 80 columns."""
+        rows = [TITLES, *(cells(result) for _, result in self.items())]
+        names = dict(zip(self.names, short(self.names, WIDTH - max(map(columns, table(rows, "")))), strict=True))
+        lines = table([[name, *numbers] for name, numbers in zip(["", *names.values()], rows, strict=True)], "")
+        facts = {label: [fact(result) for _, result in self.items()] for label, fact in FACTS.items()}
+        same = [f"{label} {found[0]}" for label, found in facts.items() if len(set(found)) == 1 and found[0]]
+        lines += row("the same" if len(names) > 1 else "valid for", ", ".join(same)) if same else []
+        for label, found in facts.items():
+            lines += row(label, grouped(list(names.values()), found)) if len(set(found)) > 1 else []
+        for name, cut in names.items():
+            lines += wrapped(f"{cut} = {name}", "  ", "    ") if cut != name else []
+        return "\n".join(lines)
 
     def plot(self, path: str | os.PathLike[str] | None = None, ax: Axes | None = None) -> Figure:
         """Every result in its own colour and line style; see ``lrfinder.compare``."""
@@ -90,7 +100,7 @@ def compare(*results: Compared | str | os.PathLike[str], names: Sequence[str] | 
         raise BadArgument("compare got no result; pass a Suggestion, an LRCurve or a StableLR, or the files they were saved in.")
     read = [load(result) if isinstance(result, (str, os.PathLike)) else result for result in results]
     for result, source in zip(read, results, strict=True):
-        if not isinstance(result, KINDS):
+        if not isinstance(result, Compared):
             where = f" from {os.fspath(source)!r}" if isinstance(source, (str, os.PathLike)) else ""
             raise BadType(f"compare cannot take the {type(result).__name__}{where}; pass a Suggestion, an LRCurve or a StableLR.")
     try:
@@ -100,20 +110,16 @@ def compare(*results: Compared | str | os.PathLike[str], names: Sequence[str] | 
 
 
 def usual_names(sources: Sequence[Any], results: Sequence[Compared]) -> list[str]:
-    """The files' names without folder and suffix, with the folder where that tells more; else the optimizers, numbered if need be."""
+    """The files' names without suffix, with the folder where that tells more; else the optimizers; numbered if need be."""
     paths = [Path(source) if isinstance(source, (str, os.PathLike)) else None for source in sources]
-    found = [optimizer_of(result) if path is None else path.stem for path, result in zip(paths, results, strict=True)]
+    optimizers = [FACTS["optimizer"](result) or result.kind for result in results]
+    found = [optimizer if path is None else path.stem for path, optimizer in zip(paths, optimizers, strict=True)]
     if len(set(found)) < len(found):
         found = [name if path is None else str(path.with_suffix("")) for path, name in zip(paths, found, strict=True)]
     return found if len(set(found)) == len(found) else [f"{number} {name}" for number, name in enumerate(found, 1)]
 
 
-def optimizer_of(result: Compared) -> str:
-    """Its optimizer in words."""
-    return (result.curve if isinstance(result, Suggestion) else result).optimizer or result.kind
-
-
-LONGEST, GAP = 30, 2  # columns of a name, and between it and the numbers
+LONGEST, GAP = 30, 2  # columns of a name, and behind it
 TITLES = ["lr", "good range", "breaks at", "limit", "lowest loss"]
 NUMBERS = ("lr", "low", "high", "breaks_at", "unstable_from", "limit_lr", "lowest_loss", "steps")
 
@@ -131,7 +137,6 @@ def numbers_of(result: Compared) -> dict[str, float]:
 
 
 def numbers_of_curve(curve: LRCurve) -> dict[str, float]:
-    """What a sweep says."""
     stable, clean = corrected_break(curve), curve.clean
     return {
         "breaks_at": math.nan if curve.break_lr is None else curve.break_lr,
@@ -139,19 +144,6 @@ def numbers_of_curve(curve: LRCurve) -> dict[str, float]:
         "lowest_loss": float(curve.smooth[:clean].min()) if clean else math.nan,
         "steps": float(len(curve.lrs)),
     }
-
-
-def describe_comparison(compared: Comparison) -> str:
-    """The table first, then what is the same and what is not; fits 80 columns."""
-    rows = [TITLES, *(cells(result) for _, result in compared.items())]
-    names = dict(zip(compared.names, short(compared.names, WIDTH - max(map(columns, table(rows, "")))), strict=True))
-    lines = table([[name, *numbers] for name, numbers in zip(["", *names.values()], rows, strict=True)], "")
-    facts = {label: [fact(result) for _, result in compared.items()] for label, fact in FACTS.items()}
-    same = [f"{label} {found[0]}" for label, found in facts.items() if len(set(found)) == 1 and found[0]]
-    lines += row("the same" if len(names) > 1 else "valid for", ", ".join(same)) if same else []
-    for label, found in facts.items():
-        lines += row(label, grouped(list(names.values()), found)) if len(set(found)) > 1 else []
-    return "\n".join([*lines, *legend(names)])
 
 
 def cells(result: Compared) -> list[str]:
@@ -168,14 +160,9 @@ def grouped(names: list[str], found: list[str]) -> str:
 
 
 def short(names: tuple[str, ...], room: int) -> list[str]:
-    """Names as they fit into the table; letters, which a legend explains, where they would not be told apart."""
+    """Names as they fit into the table; numbers, which a legend explains, where they would not be told apart."""
     cut = [shortened(name, min(room - GAP, LONGEST)) for name in names]
     return cut if len(set(cut)) == len(cut) and all(cut) else [f"run {number}" for number in range(1, len(names) + 1)]
-
-
-def legend(names: dict[str, str]) -> list[str]:
-    """Names in full, where they were cut."""
-    return [line for name, cut in names.items() if cut != name for line in wrapped(f"{cut} = {name}", "  ", "    ")]
 
 
 def setting(name: str) -> Callable[[Compared], str]:

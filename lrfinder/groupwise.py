@@ -7,64 +7,45 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from hessian.errors import BadArgument
-from hessian.groups import Group, lr_ratios
+from hessian.groups import lr_ratios
 from hessian.problem import Problem
 from hessian.snapshot import Snapshot
 from lrfinder.curve import LRCurve
 from lrfinder.progress import Progress
-from lrfinder.ramp import Ramp
 from lrfinder.scoring import Scores, readout_for, run
 from lrfinder.steps import Recorded, Steps, SweepSettings
 
 
 @dataclass(frozen=True)
 class Alone:
-    """One group's sweep.
-
-    Attributes:
-        index: Of the group.
-        name: Its ``"name"``, where it has one.
-        ratio: Its base LR over the largest.
-        settings: The joint sweep's, over the group's own LRs.
-    """
+    """One group's sweep."""
 
     index: int
     name: str
-    ratio: float
-    settings: SweepSettings
+    ratio: float  # its base LR over the largest
+    settings: SweepSettings  # the joint sweep's, over the group's own LRs
 
 
 def groups_alone(problem: Problem, settings: SweepSettings) -> tuple[list[Alone], list[int]]:
-    """The groups to sweep, and the numbers of those whose LR is zero or that are frozen.
-
-    Raises:
-        BadArgument: If there are not two to compare.
-    """
+    """The groups to sweep, at least two, and the numbers of those whose LR is zero or that are frozen."""
     groups, ratios = problem.optimizer.param_groups, lr_ratios(problem.optimizer)
-    moving = [index for index, group in enumerate(groups) if ratios[index] > 0 and can_move(group, problem)]
+    own_step = problem.recipe.step_fn is not None  # which may unfreeze a group
+    free = [own_step or any(parameter.requires_grad for parameter in group["params"]) for group in groups]
+    moving = [index for index, ratio in enumerate(ratios) if ratio > 0 and free[index]]
     left_out = [index for index in range(len(groups)) if index not in moving]
     if len(moving) < 2:
         found = f"{len(groups)} param group{'s' * (len(groups) > 1)}" + (f", of which {len(moving)} can move" if left_out else "")
         raise BadArgument(
             f"per_group compares param groups, but the optimizer has {found}; give each part of the model its own, or leave per_group out."
         )
-    return [Alone(index, name_of(groups[index]), ratios[index], share_of(settings, ratios[index], index)) for index in moving], left_out
-
-
-def can_move(group: Group, problem: Problem) -> bool:
-    """Whether a step may change the group; a step of the user's own may unfreeze it."""
-    return problem.recipe.step_fn is not None or any(parameter.requires_grad for parameter in group["params"])
-
-
-def name_of(group: Group) -> str:
-    """What the user calls it."""
-    return str(group.get("name", ""))
+    names = [str(group.get("name", "")) for group in groups]
+    return [Alone(index, names[index], ratios[index], share_of(settings, ratios[index], index)) for index in moving], left_out
 
 
 def share_of(settings: SweepSettings, ratio: float, index: int) -> SweepSettings:
     """The same sweep over the LRs that the group has in it."""
-    ramp = settings.ramp
-    return replace(settings, ramp=Ramp(ramp.start_lr * ratio, ramp.end_lr * ratio, ramp.num_iter, ramp.mode), label=f"group {index} alone")
+    ramp = replace(settings.ramp, start_lr=settings.ramp.start_lr * ratio, end_lr=settings.ramp.end_lr * ratio)
+    return replace(settings, ramp=ramp, label=f"group {index} alone")
 
 
 def sweep_groups(
@@ -76,10 +57,10 @@ def sweep_groups(
     recorded: Recorded,
     scores: Scores,
 ) -> LRCurve:
-    """The joint curve with the sweep of each group, inside ``preserved``; cut short, with those that there are."""
+    """The joint curve with each group's, inside ``preserved``; cut short, with those that there are."""
     alone, left_out = plan
     for group in alone:
-        ratios = [float(index == group.index) for index in everyone(problem)]
+        ratios = [float(index == group.index) for index in range(len(problem.optimizer.param_groups))]
         steps = Steps([problem.optimizer], group.settings, ratios=ratios, readout=readout_for(problem, scores))
         try:
             start.restore()
@@ -90,14 +71,8 @@ def sweep_groups(
     return joint
 
 
-def everyone(problem: Problem) -> range:
-    """Numbers of all groups."""
-    return range(len(problem.optimizer.param_groups))
-
-
 def curve_of(group: Alone, steps: Steps, joint: LRCurve) -> LRCurve:
     """What was recorded of one group, under the circumstances of the joint sweep."""
-    shared: dict[str, Any] = {
-        name: getattr(joint, name) for name in ("batch_size", "samples", "model", "optimizer", "recipe", "scored_on", "metric_name")
-    }
+    names = ("batch_size", "samples", "model", "optimizer", "recipe", "scored_on", "metric_name")
+    shared: dict[str, Any] = {name: getattr(joint, name) for name in names}
     return steps.curve(group=group.index, group_name=group.name, ratio=group.ratio, **shared)

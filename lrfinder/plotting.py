@@ -1,4 +1,4 @@
-"""The shared picture: sweep, break, curvature limit and suggestion on one Axes. No pyplot, no global settings, works headless.
+"""The shared picture: sweep, break, curvature limit and suggestion on one Axes, as headless as ``hessian.plotting``.
 
 Colours are from the Okabe-Ito set; every element also differs in line style, hatch or marker, so black and white will do.
 """
@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 import os
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from itertools import cycle
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -31,8 +32,8 @@ CHOSEN = "#000000"
 GOOD = "#009E73"
 TRAINED = "#882255"
 MARKERS = {"steepest": "v", "valley": "s", "slide": "D", "minimum": "o"}
-LOG_FROM = 30.0  # ratio of highest to lowest loss shown from which a linear axis would flatten the valley
-FOOT, HEAD = 0.15, 0.2  # shares of the losses' range left free below for the rules and above for the label of the suggestion
+LOG_FROM = 30.0  # highest over lowest loss shown, from which a linear axis would flatten the valley
+FOOT, HEAD = 0.15, 0.2  # shares of the losses' range left free for the rules below and the label above
 MOST_DECADES = 100  # of losses on one axis: with more matplotlib's ticks overflow
 LETTERS_PER_INCH = 15  # of a title
 
@@ -56,8 +57,10 @@ def plot(*results: Result, path: str | os.PathLike[str] | None = None, ax: Axes 
     parts = [part for item in results for part in parts_of(item)]
     prepare(ax, results, parts)
     sweeps = [item for item in results if isinstance(item, (Suggestion, LRCurve))]
-    draw_curves([curve_of(item) for item in sweeps], ax)
-    draw_metrics([curve_of(item) for item in sweeps], [colour for colour, _ in CURVES * len(sweeps)], ax)
+    curves, colours = list(map(curve_of, sweeps)), [colour for colour, _ in CURVES * len(sweeps)]
+    for curve, name, (colour, style) in zip(curves, names(curves), cycle(CURVES)):
+        draw_curve(curve, ax, colour, style, name)
+    draw_metrics(curves, colours, ax)
     for part in parts:
         if isinstance(part, StableLR):
             draw_limit(part, ax)
@@ -65,9 +68,14 @@ def plot(*results: Result, path: str | os.PathLike[str] | None = None, ax: Axes 
             draw_probes(part, ax)
     for row, item in enumerate(sweeps):
         if isinstance(item, Suggestion):
-            draw_suggestion(item, ax, row=row, colour=CHOSEN if len(sweeps) == 1 else CURVES[row % len(CURVES)][0])
-    if len(sweeps) == 1:
-        draw_rules(curve_of(sweeps[0]), ax)
+            draw_suggestion(item, ax, row=row, colour=CHOSEN if len(sweeps) == 1 else colours[row])
+    if len(curves) == 1:
+        draw_rules(curves[0], ax)
+    return finished(figure, ax, path)
+
+
+def finished(figure: Figure, ax: Axes, path: str | os.PathLike[str] | None) -> Figure:
+    """The figure with its legend, written where a path is given."""
     draw_legend(ax)
     if path is not None:
         save_figure(figure, path)
@@ -83,19 +91,13 @@ def check_results(results: Sequence[object]) -> None:
             raise BadType(f"plot cannot draw a {type(item).__name__}; pass a Suggestion, an LRCurve or a StableLR.")
 
 
-def parts_of(item: Result) -> Iterator[Result]:
+def parts_of(item: Result) -> list[Result]:
     """The result and what it brings along."""
-    yield item
-    if isinstance(item, Suggestion):
-        yield item.curve
-        if item.probes is not None:
-            yield item.probes
-        if item.limit is not None:
-            yield item.limit
+    more = [item.curve, item.probes, item.limit] if isinstance(item, Suggestion) else []
+    return [part for part in (item, *more) if part is not None]
 
 
 def curve_of(item: Suggestion | LRCurve) -> LRCurve:
-    """The sweep of a result."""
     return item.curve if isinstance(item, Suggestion) else item
 
 
@@ -117,37 +119,33 @@ def prepare(ax: Axes, results: Sequence[Result], parts: Sequence[Result]) -> Non
 
 
 def make_lr_axis(ax: Axes, parts: Sequence[Result], curves: Sequence[LRCurve]) -> None:
-    """The axis of learning rates, on empty axes."""
-    ax.set_xscale("linear" if is_linear(parts, curves) else "log")
+    """On empty axes; linear for linear sweeps, unless something lies so far beyond that they would shrink to a corner."""
+    edges = [0.0, *(lr for part in parts for lr in extent(part, 1.0))]
+    linear = {curve.mode for curve in curves} == {"linear"} and max(edges) < 3 * max(curve.end_lr for curve in curves)
+    ax.set_xscale("linear" if linear else "log")
     ax.set_xlabel("learning rate")
     ax.spines[["top", "right"]].set_visible(False)
 
 
 def set_lr_range(ax: Axes, edges: Sequence[float], room: float) -> None:
-    """Show from the lowest to the highest of these; where they are one, as of what lies wholly out of sight, with room around it."""
+    """From the lowest to the highest; with room where they are one, as of what lies wholly out of sight."""
     if edges and min(edges) < max(edges):
         ax.set_xlim(min(edges), max(edges))
     elif edges and edges[0] > 0:
         ax.set_xlim(edges[0] / room, edges[0] * room)
 
 
-def is_linear(parts: Sequence[Result], curves: Sequence[LRCurve]) -> bool:
-    """Whether the LR axis is to be linear: for linear sweeps, unless something lies so far beyond that they would shrink to a corner."""
-    if not curves or any(curve.mode != "linear" for curve in curves):
-        return False
-    return max(lr for part in parts for lr in (0.0, *extent(part, 1.0))) < 3 * max(curve.end_lr for curve in curves)
-
-
-def extent(part: Result, room: float) -> Iterator[float]:
-    """Lowest and highest learning rate that must be in sight, with room around them."""
+def extent(part: Result, room: float) -> tuple[float, ...]:
+    """Lowest and highest LR that must be in sight, with room around them."""
     if isinstance(part, LRCurve) and len(part.lrs):
-        yield from (part.lrs[0] / room, part.lrs[-1] * room)
-    elif isinstance(part, StableLR):
-        yield from (part.lr / room**2, part.lr * room**2)
-    elif isinstance(part, Probes):
-        yield from (min(run.lr for run in part.runs) / room, max(run.lr for run in part.runs))
-    elif isinstance(part, Suggestion):
-        yield from (min(part.lr, part.interval[0]) / room, max(part.lr, part.interval[1]) * room)
+        return part.lrs[0] / room, part.lrs[-1] * room
+    if isinstance(part, StableLR):
+        return part.lr / room**2, part.lr * room**2
+    if isinstance(part, Probes):
+        return min(run.lr for run in part.runs) / room, max(run.lr for run in part.runs)
+    if isinstance(part, Suggestion):
+        return min(part.lr, part.interval[0]) / room, max(part.lr, part.interval[1]) * room
+    return ()
 
 
 def set_loss_range(ax: Axes, losses: Sequence[float]) -> None:
@@ -175,21 +173,15 @@ def loss_range(curves: Sequence[LRCurve]) -> tuple[float, float]:
     return (float(min(shown)), float(max(shown))) if shown else (0.0, 1.0)
 
 
-def draw_curves(curves: Sequence[LRCurve], ax: Axes) -> None:
-    """One curve, or several, told apart by name, colour and line style."""
-    for curve, name, (colour, style) in zip(curves, names(curves), CURVES * len(curves), strict=False):
-        draw_curve(curve, ax, colour=colour, style=style, name=name)
-
-
 def names(curves: Sequence[LRCurve]) -> list[str]:
-    """What tells several curves apart in the legend: their optimizers, numbered where these are the same."""
+    """Names of several curves in the legend: their optimizers, numbered where these are the same."""
     known = [shown(textwrap.shorten(curve.optimizer, 30, placeholder="...")) for curve in curves]
     if len(curves) == 1:
         return [""]
     return known if len(set(known)) == len(known) else [f"{number} {name}" for number, name in enumerate(known, 1)]
 
 
-def draw_curve(curve: LRCurve, ax: Axes, *, colour: str = CURVES[0][0], style: str = "-", name: str = "") -> Axes:
+def draw_curve(curve: LRCurve, ax: Axes, colour: str, style: str, name: str) -> None:
     """Raw losses faint, the smooth line, and a shade where the loss breaks; with a ``name``, one line of the legend stands for all."""
     broke = "" if curve.break_lr is None else f"breaks at {curve.break_lr:.2g}"
     raw, smooth, band = "loss on val_data" if curve.scored_on == "val_data" else "loss of one batch", "smoothed", f"loss {broke}"
@@ -200,27 +192,26 @@ def draw_curve(curve: LRCurve, ax: Axes, *, colour: str = CURVES[0][0], style: s
     ax.plot(lrs, curve.smooth, style, color=colour, linewidth=2, label=smooth)
     if curve.break_lr is not None:
         shade_above(curve.break_lr, ax, color=BROKEN, alpha=0.3 if name else 0.55, label=band)
-    return ax
 
 
-def draw_probes(probes: Probes, ax: Axes) -> Axes:
-    """The short trainings: the loss that each reached on samples it had not seen; those that blew up are left out."""
+def draw_probes(probes: Probes, ax: Axes) -> None:
+    """The loss that each short training reached on samples it had not seen; without those that blew up."""
     runs = [run for run in sorted(probes.runs, key=lambda run: run.lr) if math.isfinite(run.after)]
     if runs:
         label = f"after {runs[0].steps} steps, held out"
         lrs, losses = [in_sight(run.lr) for run in runs], [run.after for run in runs]
         ax.plot(lrs, losses, "--D", color=TRAINED, linewidth=1, markersize=5, label=label)
-    return ax
 
 
-def draw_suggestion(found: Suggestion, ax: Axes, *, row: int = 0, colour: str = CHOSEN) -> Axes:
-    """The suggested LR as a line with its value written out, its good range as a light band. ``row`` keeps several labels apart."""
+def draw_suggestion(found: Suggestion, ax: Axes, *, row: int, colour: str) -> None:
+    """The LR as a line with its value, the good range as a light band. ``row`` keeps several labels apart."""
     lr, low, high = map(in_sight, (found.lr, *found.interval))
     ax.axvspan(low, high, facecolor=GOOD, alpha=0.22, linewidth=0, zorder=0.5, label=f"good range {low:.2g} to {high:.2g}")
     for edge in (low, high):
         ax.axvline(edge, color=colour, linewidth=0.8, linestyle=":")
     ax.axvline(lr, color=colour, linewidth=2.2)
-    left = share_of_axis(lr, ax) > 0.25  # where the loss is still flat; near the left edge there is no room
+    share = ax.transAxes.inverted().transform(ax.transData.transform((lr, ax.get_ylim()[0])))[0]  # of the axis: 0 at its left end
+    left = share > 0.25  # where the loss is still flat; near the left edge there is no room
     ax.annotate(
         f"lr {found.lr:.2g}",
         xy=(lr, 0.97 - 0.1 * row),
@@ -234,29 +225,20 @@ def draw_suggestion(found: Suggestion, ax: Axes, *, row: int = 0, colour: str = 
         fontweight="bold",
         bbox={"facecolor": "white", "edgecolor": "none", "pad": 2},
     )
-    return ax
 
 
-def share_of_axis(lr: float, ax: Axes) -> float:
-    """Where an LR lies on the axis: 0 at its left end, 1 at its right."""
-    place = ax.transData.transform((lr, ax.get_ylim()[0]))
-    return float(ax.transAxes.inverted().transform(place)[0])
-
-
-def draw_rules(curve: LRCurve, ax: Axes) -> Axes:
-    """Thin ticks at the foot of the picture: what the published rules would say."""
+def draw_rules(curve: LRCurve, ax: Axes) -> None:
+    """What the published rules would say: thin ticks at the foot."""
     foot = blended_transform_factory(ax.transData, ax.transAxes)
     for row, (name, lr) in enumerate(curve.suggestions().items()):
         top = 0.03 + 0.025 * row  # rules often agree, and one marker would hide the other
         ax.plot([lr, lr], [0, top], transform=foot, color="#444444", linewidth=1, zorder=3)
-        marker = MARKERS.get(name, "x")
-        (tick,) = ax.plot([lr], [top], marker, color="#444444", markersize=4.5, transform=foot, zorder=3, label=f"{name} {lr:.2g}")
-        tick.set_markerfacecolor("white")
-    return ax
+        label, marker = f"{name} {lr:.2g}", MARKERS.get(name, "x")
+        ax.plot([lr], [top], marker, color="#444444", mfc="white", markersize=4.5, transform=foot, zorder=3, label=label)
 
 
 def write_titles(ax: Axes, results: Sequence[Result]) -> None:
-    """What was measured, above the picture."""
+    """What was measured."""
     first = results[0]
     source = first.curve if isinstance(first, Suggestion) else first
     if isinstance(source, (LRCurve, StableLR)):

@@ -1,22 +1,23 @@
-"""Several results on one picture: all that belongs to one has its colour and its line style.
+"""Several results on one picture: all that belongs to one has its colour and its line style, and every mark its shape.
 
-The colours are those of the Okabe-Ito set that are dark enough on white; every run also differs in its line, and every mark in its shape.
+The colours are those of the Okabe-Ito set that are dark enough on white.
 """
 
 from __future__ import annotations
 
 import os
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hessian.layout import shortened
-from hessian.plotting import SHOWN, draw_legend, drawable, in_sight, new_axes, shown
-from hessian.result_base import Result, save_figure
+from hessian.plotting import SHOWN, drawable, in_sight, new_axes, shown
+from hessian.result_base import Result
 from hessian.results import StableLR
 from lrfinder.comparison import Compared, Comparison
 from lrfinder.curve import LRCurve
-from lrfinder.plotting import curve_of, extent, loss_range, make_lr_axis, parts_of, set_loss_range, set_lr_range
+from lrfinder.plotting import curve_of, extent, finished, loss_range, make_lr_axis, parts_of, set_loss_range, set_lr_range
 from lrfinder.results import Probes, Suggestion
 
 if TYPE_CHECKING:
@@ -27,25 +28,22 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#0
 STYLES = ("-", "--", "-.", ":")  # seven colours and four styles: 28 runs before a pair is repeated
 FEW = 3  # runs up to which the losses of single batches are shown too
 LETTERS = 40  # of a name in the legend
-ROOM = 1.6  # factor left free at both ends of the LR axis
+ROOM = 1.6  # at both ends of the LR axis
 
 
 def plot_comparison(compared: Comparison, path: str | os.PathLike[str] | None, ax: Axes | None) -> Figure:
     """The runs over the learning rate; a diamond is the suggestion, a thick line its good range, a cross the break."""
     figure, ax = new_axes(ax)
-    items = list(compared.items())
-    prepare(ax, [result for _, result in items])
-    for place, (name, result) in enumerate(items):
-        draw_run(ax, name, result, COLOURS[place % len(COLOURS)], STYLES[place % len(STYLES)], scatter=len(items) <= FEW)
-    draw_key(ax, [result for _, result in items])
-    draw_legend(ax)
-    if path is not None:
-        save_figure(figure, path)
-    return figure
+    results = [result for _, result in compared.items()]
+    prepare(ax, results)
+    for name, result, colour, style in zip(compared.names, results, cycle(COLOURS), cycle(STYLES)):
+        draw_run(ax, name, result, colour, style, scatter=len(results) <= FEW)
+    draw_key(ax, results)
+    return finished(figure, ax, path)
 
 
 def prepare(ax: Axes, results: list[Compared]) -> None:
-    """Scales and ranges that hold all of them."""
+    """Scales and ranges."""
     parts = [part for result in results for part in parts_of(result) if not isinstance(part, Probes)]
     curves = [part for part in parts if isinstance(part, LRCurve)]
     make_lr_axis(ax, parts, curves)
@@ -57,21 +55,18 @@ def prepare(ax: Axes, results: list[Compared]) -> None:
 
 
 def draw_run(ax: Axes, name: str, result: Compared, colour: str, style: str, scatter: bool) -> None:
-    """All that one run has."""
     label = label_of(name, result)
     if isinstance(result, StableLR):
         draw_limit(ax, result, colour, style, label)
         return
-    curve = curve_of(result)
-    draw_curve(ax, curve, colour, style, label, scatter)
+    draw_curve(ax, curve_of(result), colour, style, label, scatter)
     if isinstance(result, Suggestion):
-        draw_suggestion(ax, result, curve, colour)
+        draw_suggestion(ax, result, colour)
         if result.limit is not None:
             draw_limit(ax, result.limit, colour, style, "_limit")
 
 
 def label_of(name: str, result: Result) -> str:
-    """A run's line in the legend."""
     number = f", lr {result.lr:.2g}" if isinstance(result, Suggestion) else ""
     return f"{shown(shortened(name, LETTERS))}{number}".lstrip("_") or "run"
 
@@ -87,22 +82,17 @@ def draw_curve(ax: Axes, curve: LRCurve, colour: str, style: str, label: str, sc
         ax.plot([in_sight(curve.break_lr)], [last], "X", color=colour, markersize=9, clip_on=False, label="_break")
 
 
-def draw_suggestion(ax: Axes, found: Suggestion, curve: LRCurve, colour: str) -> None:
+def draw_suggestion(ax: Axes, found: Suggestion, colour: str) -> None:
     """A diamond on the curve, and a thick line along it over the good range."""
-    count = curve.clean
+    count = found.curve.clean
     if not count:
         return
-    low, high = (in_sight(lr) for lr in found.interval)
-    x, y = np.clip(curve.lrs[:count], *SHOWN), curve.smooth[:count]
+    lr, low, high = map(in_sight, (found.lr, *found.interval))
+    x, y = np.clip(found.curve.lrs[:count], *SHOWN), found.curve.smooth[:count]
     inside = np.unique(np.concatenate([[low, high], x[(x > low) & (x < high)]]))
-    ax.plot(inside, losses_at(inside, x, y), "-", color=colour, linewidth=7, alpha=0.3, solid_capstyle="butt", label="_range")
-    lr = in_sight(found.lr)
-    ax.plot([lr], losses_at(np.array([lr]), x, y), "D", color=colour, markersize=8, markeredgecolor="white", zorder=4, label="_lr")
-
-
-def losses_at(lrs: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The smoothed loss at these LRs, between the points on a log scale; at the ends the loss there."""
-    return np.asarray(np.interp(np.log(lrs), np.log(x), y))
+    losses = np.interp(np.log([*inside, lr]), np.log(x), y)  # between the points on a log scale
+    ax.plot(inside, losses[:-1], "-", color=colour, linewidth=7, alpha=0.3, solid_capstyle="butt", label="_range")
+    ax.plot([lr], losses[-1:], "D", color=colour, markersize=8, markeredgecolor="white", zorder=4, label="_lr")
 
 
 def draw_limit(ax: Axes, limit: StableLR, colour: str, style: str, label: str) -> None:
@@ -114,12 +104,11 @@ def draw_limit(ax: Axes, limit: StableLR, colour: str, style: str, label: str) -
 
 def draw_key(ax: Axes, results: list[Compared]) -> None:
     """What the marks mean, in black."""
-    found = [result for result in results if isinstance(result, Suggestion)]
-    curves = [curve_of(result) for result in results if not isinstance(result, StableLR)]
-    limited = any(isinstance(result, StableLR) for result in results) or any(one.limit is not None for one in found)
+    parts = [part for result in results for part in parts_of(result)]
+    found = any(isinstance(part, Suggestion) for part in parts)
     marks = [("D", "suggested lr")] if found else []
-    marks += [("X", "loss broke")] if any(curve.break_lr is not None for curve in curves) else []
-    marks += [("^", "limit, at step 0")] if limited else []
+    marks += [("X", "loss broke")] if any(isinstance(part, LRCurve) and part.break_lr is not None for part in parts) else []
+    marks += [("^", "limit, at step 0")] if any(isinstance(part, StableLR) for part in parts) else []
     if found:
         ax.plot([], [], "-", color="#666666", linewidth=7, alpha=0.4, label="good range")
     for marker, text in marks:

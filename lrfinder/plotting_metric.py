@@ -18,7 +18,7 @@ COLOUR = "#E69F00"
 AXIS = "metric"  # label by which a second call finds the axis of the first
 
 
-def draw_metric(curve: LRCurve, ax: Axes, *, colour: str = COLOUR, legend: bool = True) -> None:
+def draw_metric(curve: LRCurve, ax: Axes, *, colour: str, legend: bool) -> None:
     """Raw values hardly visible, a thin smooth line, and triangles at base and max LR of the cyclical range."""
     right, name = right_axis(ax), shown(curve.metric_name or "metric")
     lrs = np.clip(curve.lrs, *SHOWN)
@@ -39,13 +39,14 @@ def draw_metric(curve: LRCurve, ax: Axes, *, colour: str = COLOUR, legend: bool 
 
 def draw_metrics(curves: Sequence[LRCurve], colours: Sequence[str], ax: Axes) -> None:
     """Those of several sweeps have the colours of their losses."""
+    alone = len(curves) == 1
     for curve, colour in zip(curves, colours, strict=False):
         if len(curve.metric):
-            draw_metric(curve, ax, colour=COLOUR if len(curves) == 1 else colour, legend=len(curves) == 1)
+            draw_metric(curve, ax, colour=COLOUR if alone else colour, legend=alone)
 
 
 def right_axis(ax: Axes) -> Axes:
-    """The second axis, made once."""
+    """Made once."""
     for other in ax.figure.axes:
         if other.get_label() == AXIS and ax.get_shared_x_axes().joined(ax, other):
             return other

@@ -1,4 +1,4 @@
-"""The picture of a schedule: where a scheduler leads is found out on a stand-in; neither it nor its optimizer is touched."""
+"""The picture of a schedule, followed on a stand-in: neither it nor its optimizer is touched."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from hessian.checks import positive_int
 from hessian.errors import BadArgument, BadType
-from hessian.plotting import draw_legend, new_axes
-from hessian.result_base import Floats, save_figure
-from lrfinder.plotting import CURVES, TRAINED
+from hessian.plotting import new_axes
+from hessian.result_base import Floats
+from lrfinder.plotting import CURVES, TRAINED, finished
 from lrfinder.schedule_parts import own_momentum
 
 Schedule = LRScheduler | Callable[[Optimizer], LRScheduler]
@@ -30,37 +30,28 @@ Schedule = LRScheduler | Callable[[Optimizer], LRScheduler]
 
 @dataclass(frozen=True)
 class SchedulePath:
-    """LR and momentum of every param group, one row a step.
-
-    Attributes:
-        name: Class of the scheduler; of several in a row, that of the last.
-        first: Step of the first row.
-        lrs: Shape ``(steps, groups)``.
-        momenta: The same; 0 where a group has none.
-    """
+    """LR and momentum of every param group, one row a step."""
 
     name: str
-    first: int
-    lrs: Floats
-    momenta: Floats
+    steps: range
+    lrs: Floats  # shape (steps, groups)
+    momenta: Floats  # the same; 0 where a group has none
 
 
 def follow(schedule: Schedule, steps: int) -> SchedulePath:
-    """The next ``steps`` steps of a scheduler, or of the one that a function makes for an optimizer; fewer where 1cycle ends.
-
-    Raises:
-        BadType: If it is neither, or follows the loss.
-    """
+    """The next ``steps`` steps of a scheduler, or of the one that a function makes for an optimizer; fewer where 1cycle ends."""
     scheduler = stand_in_for(schedule)
-    first, rows = scheduler.last_epoch, list[tuple[list[float], list[float]]]()
+    first, lrs, momenta = scheduler.last_epoch, list[list[float]](), list[list[float]]()
+    left = scheduler.total_steps - first if isinstance(scheduler, OneCycleLR) else steps  # it refuses to go beyond its end
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's, that optimizer.step() was not called: there is nothing to train
-        for index in range(min(steps, steps_left(scheduler))):
+        for index in range(min(steps, left)):
             if index:
                 scheduler.step()
             groups = scheduler.optimizer.param_groups
-            rows.append(([float(group["lr"]) for group in groups], [own_momentum(group) for group in groups]))
-    return SchedulePath(name_of(scheduler), first, np.array([lrs for lrs, _ in rows]), np.array([momenta for _, momenta in rows]))
+            lrs.append([float(group["lr"]) for group in groups])
+            momenta.append([own_momentum(group) for group in groups])
+    return SchedulePath(name_of(scheduler), range(first, first + len(lrs)), np.array(lrs), np.array(momenta))
 
 
 def stand_in_for(schedule: Any) -> LRScheduler:
@@ -81,18 +72,11 @@ def empty_copy(optimizer: Any) -> Optimizer:
     """An optimizer with the same settings and without parameters or state: copying those could take gigabytes."""
     copied = Optimizer.__new__(Optimizer)
     copied.defaults, copied.state = dict(optimizer.defaults), defaultdict(dict)
-    copied.param_groups = [{key: own(value) for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+    copied.param_groups = [
+        {key: value.detach().clone() if isinstance(value, Tensor) else copy.copy(value) for key, value in group.items() if key != "params"}
+        for group in optimizer.param_groups
+    ]
     return copied
-
-
-def own(value: Any) -> Any:
-    """A copy of a setting."""
-    return value.detach().clone() if isinstance(value, Tensor) else copy.copy(value)
-
-
-def steps_left(scheduler: LRScheduler) -> int:
-    """How far it goes: 1cycle refuses to go beyond its end."""
-    return scheduler.total_steps - scheduler.last_epoch if isinstance(scheduler, OneCycleLR) else 2**63
 
 
 def name_of(scheduler: Any) -> str:
@@ -127,25 +111,20 @@ def plot_schedule(*schedules: Schedule, steps: int, path: str | os.PathLike[str]
     draw_momenta(paths, ax)
     ax.set_xlabel("step")
     ax.set_ylabel("learning rate")
-    draw_legend(ax)
-    if path is not None:
-        save_figure(figure, path)
-    return figure
+    return finished(figure, ax, path)
 
 
-def draw_path(path: SchedulePath, ax: Axes, *, colour: str, style: str, every: bool) -> Axes:
+def draw_path(path: SchedulePath, ax: Axes, *, colour: str, style: str, every: bool) -> None:
     """The LR of the largest group as a line; with ``every``, those of the others fainter."""
     order = np.argsort(-path.lrs.max(axis=0), kind="stable")
     shown_lrs = list(dict.fromkeys(tuple(path.lrs[:, index].tolist()) for index in order))[: None if every else 1]
-    steps = path.first + np.arange(len(path.lrs))
     for rank, lrs in enumerate(shown_lrs):
         label = f"{path.name}, peak {max(lrs):.2g}" if rank == 0 else "other param groups" if rank == 1 else f"_group {rank}"
-        ax.plot(steps, lrs, style, color=colour, linewidth=1.8 if rank == 0 else 1, alpha=1 if rank == 0 else 0.6, label=label)
-    return ax
+        ax.plot(path.steps, lrs, style, color=colour, linewidth=1.8 if rank == 0 else 1, alpha=1 if rank == 0 else 0.6, label=label)
 
 
 def draw_momenta(paths: Sequence[SchedulePath], ax: Axes) -> None:
-    """Momentum on an axis of its own at the right, where it moves."""
+    """Momentum, where it moves, on an axis of its own."""
     moving = [path for path in paths if np.ptp(path.momenta, axis=0).any()]
     if not moving:
         ax.spines[["top", "right"]].set_visible(False)
@@ -153,9 +132,7 @@ def draw_momenta(paths: Sequence[SchedulePath], ax: Axes) -> None:
     right = ax.twinx()
     right.set_ylabel("momentum")
     for path in moving:
-        group = int(np.ptp(path.momenta, axis=0).argmax())
-        steps = path.first + np.arange(len(path.momenta))
-        right.plot(steps, path.momenta[:, group], ":", color=TRAINED, linewidth=1.4)
+        right.plot(path.steps, path.momenta[:, np.ptp(path.momenta, axis=0).argmax()], ":", color=TRAINED, linewidth=1.4)
     ax.plot([], [], ":", color=TRAINED, label="momentum (right)")
     right.spines["top"].set_visible(False)
     ax.spines["top"].set_visible(False)

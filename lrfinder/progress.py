@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from types import TracebackType
 from typing import Any, TypeVar
 
 from hessian.distributed import is_main
@@ -24,11 +23,8 @@ FORM = "{desc} {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} {elapsed}<{remainin
 class Progress:
     """Wraps loops in a tqdm bar, which is gone afterwards; of several processes only the first shows one.
 
-    A loop alone (``over``) has a bar of its own. Inside ``whole`` there is one bar for all of them, counted in gradients, whose
-    estimate of what is left gets better with every phase that is ``done``. As a context it closes what an error left open.
-
-    Args:
-        show: True or False; None shows it when stderr is a terminal or a notebook.
+    A loop alone (``over``) has a bar of its own. Inside ``whole`` there is one bar for all of them, counted in gradients. As a context
+    it closes what an error left open.
     """
 
     def __init__(self, show: bool | None = None) -> None:
@@ -42,16 +38,12 @@ class Progress:
     def __enter__(self) -> Progress:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._close()
-
-    def _close(self) -> None:
+    def __exit__(self, *_: object) -> None:
         bar, self._bar = self._bar, None
-        if bar is None:
-            return
-        bar.close()
-        bar.fp.write("\r" + " " * (room() + SPARE - 1) + "\r")  # also what the terminal itself wrote behind the bar: a ^C
-        bar.fp.flush()
+        if bar is not None:
+            bar.close()
+            bar.fp.write("\r" + " " * (room() + SPARE - 1) + "\r")  # also what the terminal itself wrote behind the bar: a ^C
+            bar.fp.flush()
 
     @contextmanager
     def whole(self, phases: Mapping[str, float], spent: Spent) -> Iterator[Progress]:
@@ -61,7 +53,7 @@ class Progress:
             yield self
 
     def done(self, phase: str) -> None:
-        """A phase is over: the count is what it has cost in fact, and what is left are the other phases."""
+        """A phase is over: it counts what it has cost in fact, and the other phases are left."""
         self._left.pop(phase, None)
         if self._bar is not None:
             self._bar.n = self._spent.gradients
@@ -130,10 +122,8 @@ class Progress:
         text: Any = [reading()]
         bar = tqdm(total=total, desc=f"{name:<{NAME}}", disable=self.disable, leave=False, bar_format=FORM, ncols=room(), postfix=text)
         self._bar = None if bar.disable else bar  # so that a step that nobody watches costs nothing
-        try:
+        with self:
             yield
-        finally:
-            self._close()
 
 
 def in_notebook() -> bool:

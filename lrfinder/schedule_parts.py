@@ -1,4 +1,4 @@
-"""What the factories of schedules share: checks, the lengths of cycles, momentum, and setting the groups' LRs."""
+"""What the factories of schedules share."""
 
 from __future__ import annotations
 
@@ -67,7 +67,6 @@ def sgdr_cycles(total: int, factor: int, cycles: int) -> tuple[int, int]:
 
 
 def shares(lr: float, ratios: Sequence[float]) -> list[float]:
-    """The LR of every group."""
     return [lr * ratio for ratio in ratios]
 
 
@@ -78,16 +77,12 @@ def place(optimizer: Any, lr: float, ratios: Sequence[float]) -> None:
     write_lr(optimizer, lr, ratios)
 
 
-def start_share(steps: int, peak: float, start: float | None) -> float:
-    """Where a warm-up starts, as a share of ``peak``; from zero, the first of its steps is one above it."""
+def warmed(optimizer: Optimizer, steps: int, peak: float, start: float | None, ratios: Sequence[float]) -> LinearLR | None:
+    """Every group at ``peak``, and a straight line up to it, None without steps; from zero, the first of them is one above it."""
     share = 1 / (steps + 1) if start is None or start == 0 else positive_float("warmup_lr", start) / peak
     if share > 1:
         raise BadArgument(f"warmup_lr={start:g} is above the {peak:g} that the warm-up leads to; pass less.")
-    return share
-
-
-def warm_scheduler(optimizer: Optimizer, steps: int, share: float) -> LinearLR | None:
-    """A straight line from ``share`` of the present LR up to it; None without steps."""
+    place(optimizer, peak, ratios)
     return LinearLR(optimizer, start_factor=share, total_iters=steps) if steps else None
 
 

@@ -26,8 +26,7 @@ from lrfinder.schedule_parts import (
     place,
     sgdr_cycles,
     shares,
-    start_share,
-    warm_scheduler,
+    warmed,
 )
 from lrfinder.warmup import ONECYCLE_START, advised
 
@@ -84,9 +83,7 @@ def clr(
     rise = check_warmup(warmup_steps, total)
     half = clr_step_size(total - rise, epoch_steps) if step_size is None else positive_int("step_size", step_size)
     decay = CLR_GAMMA ** (CLR_STEPS / total) if gamma is None else positive_float("gamma", gamma)
-    start = start_share(rise, base, warmup_lr)
-    place(optimizer, base, ratios)
-    warm = warm_scheduler(optimizer, rise, start)
+    warm = warmed(optimizer, rise, base, warmup_lr, ratios)
     cycles = CyclicLR(optimizer, shares(base, ratios), shares(max_lr, ratios), half, mode=mode, gamma=decay, cycle_momentum=False)
     return cycles if warm is None else SequentialLR(optimizer, [warm, cycles], [rise])
 
@@ -128,9 +125,7 @@ def sgdr(
         rise += rest
     else:
         first = positive_int("T_0", T_0)
-    start = start_share(rise, max_lr, warmup_lr)
-    place(optimizer, max_lr, ratios)
-    warm = warm_scheduler(optimizer, rise, start)
+    warm = warmed(optimizer, rise, max_lr, warmup_lr, ratios)
     restarts = CosineAnnealingWarmRestarts(optimizer, first, factor)
     return restarts if warm is None else SequentialLR(optimizer, [warm, restarts], [rise])
 
@@ -178,9 +173,7 @@ def begun(
     """The groups where they begin; the warm-up, its steps, and those of the training."""
     ratios, max_lr, total = checked(optimizer, max_lr, total_steps)
     rise = check_warmup(warmup_steps, total)
-    start = start_share(rise, max_lr, warmup_lr)
-    place(optimizer, max_lr, ratios)
-    return warm_scheduler(optimizer, rise, start), rise, total
+    return warmed(optimizer, rise, max_lr, warmup_lr, ratios), rise, total
 
 
 def one_cycle(
@@ -209,8 +202,8 @@ def one_cycle(
         three_phase: Down to ``start_lr`` as steeply as up, then to the last LR.
         anneal: ``"cos"`` or ``"linear"``.
         pct_start: Share of the steps for the rise: 0.3 by default, 0.45 with three phases.
-        momentum: Lowest and highest momentum (``beta1`` of the Adam family), which falls while the LR rises; None leaves it alone. It is
-            left alone, too, in groups that have none, and by Schedule-Free, whose momentum means something else.
+        momentum: Lowest and highest momentum (``beta1`` of the Adam family), which falls while the LR rises; None leaves it alone, as
+            it is in groups that have none, and with Schedule-Free, where it means something else.
 
     Raises:
         BadArgument, BadType: If an argument cannot be right.
@@ -238,14 +231,12 @@ def one_cycle(
     )
 
 
-# From a suggestion ----------------------------------------------------------------------------------------------------------------
-
-
 def suggested_clr(found: Suggestion, optimizer: Optimizer, total_steps: int | None, settings: dict[str, Any]) -> CyclicLR | SequentialLR:
     """``clr`` with what the suggestion knows, under what the caller sets."""
     total, peak = found.total_steps if total_steps is None else total_steps, settings.pop("max_lr", found.lr)
-    base = settings.get("base_lr") or peak * CLR_BASE
-    known = {"epoch_steps": epoch_steps(found), **suggested_warmup(found, base, total)}
+    curve, base = found.curve, settings.get("base_lr") or peak * CLR_BASE
+    epoch = math.ceil(curve.samples / curve.batch_size) if curve.samples and curve.batch_size else None
+    known = {"epoch_steps": epoch, **suggested_warmup(found, base, total)}
     return clr(optimizer, peak, total, **{**known, **settings})
 
 
@@ -269,9 +260,3 @@ def suggested_warmup(found: Suggestion, peak: float, total: int) -> dict[str, An
     advice = advised(positive_float("max_lr", peak), found.limit, positive_int("total_steps", total), None)
     steps = min(advice.steps, total - 1)
     return {"warmup_steps": steps, "warmup_lr": advice.start_lr} if steps else {}
-
-
-def epoch_steps(found: Suggestion) -> int | None:
-    """Steps of one epoch, if known."""
-    curve = found.curve
-    return math.ceil(curve.samples / curve.batch_size) if curve.samples and curve.batch_size else None

@@ -1,8 +1,4 @@
-"""Samples to score on, and the data without them to train on: no short training is judged by what it has seen.
-
-What can be kept apart depends on the data. A ``DataLoader`` over a data set is split sample by sample, whatever its sampler; a list by
-batches; a single batch by its rows; a stream, or a function that returns batches, by setting its first batches aside.
-"""
+"""Samples to score on, and the data without them to train on: no short training is judged by what it has seen."""
 
 from __future__ import annotations
 
@@ -16,7 +12,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_sequence, unpack_sequence
 from torch.utils.data import DataLoader, IterableDataset, SubsetRandomSampler
 
 from hessian.batches import Batches, length_of
-from hessian.nested import batch_size, mapped, move, rows_in
+from hessian.nested import Window, batch_size, mapped, move, rows_in
 from hessian.snapshot import seed_everything
 
 SHARE = 0.2  # of the samples
@@ -26,25 +22,17 @@ MOST_BATCHES = 8  # to score on: more would cost as much as the training
 
 @dataclass(frozen=True)
 class SetAside:
-    """How the data were divided.
-
-    Attributes:
-        scored: Batches to score on.
-        training: The batches to train on, endlessly.
-        scored_on: ``"val_data"`` or ``"data"``.
-        share: Of the samples of the data that were set aside; 0 with ``val_data``; None if some may be trained on all the same.
-    """
+    """How the data were divided."""
 
     scored: Sequence[Any]
     training: Batches
-    scored_on: str
-    share: float | None
+    scored_on: str  # "val_data" or "data"
+    share: float | None  # of the data that was set aside; 0 with val_data, None if some may be trained on all the same
 
     @property
     def samples(self) -> int | None:
         """How many are scored on, where they can be counted."""
-        sizes = [batch_size(batch) for batch in self.scored]
-        return None if None in sizes else sum(size for size in sizes if size)
+        return batch_size(Window(self.scored))
 
 
 def set_aside(batches: Batches, val_data: Batches | None, seed: int) -> SetAside:
@@ -73,7 +61,7 @@ def enough(batches: Batches, usual: int) -> list[Any]:
 
 
 def by_sample(loader: DataLoader[Any], batches: Batches, seed: int) -> SetAside | None:
-    """A random share of the data set's samples; None if there are too few, or the sampler gives something else than their numbers."""
+    """A random share of the data set's samples, if there are enough and the sampler, whichever it is, gives their numbers."""
     known = drawn_from(loader)
     size, chunk = len(known), max(loader.batch_size or 1, ENOUGH // MOST_BATCHES)
     ranks, rank = int(getattr(loader.sampler, "num_replicas", 1)), int(getattr(loader.sampler, "rank", 0))  # of a DistributedSampler
@@ -86,19 +74,19 @@ def by_sample(loader: DataLoader[Any], batches: Batches, seed: int) -> SetAside 
     whole = [part for part in parts if len(part) == chunk] or parts  # some losses depend on the size of the batch
     if loader.batch_sampler is None:
         whole = [[index] for index in own[:MOST_BATCHES]]
-    scored = [collated(loader, part) for part in whole]
-    return SetAside([move(batch, batches.device) for batch in scored], batches.over(training), "data", len(held) / size)
+    scored = [move(collated(loader, part), batches.device) for part in whole]
+    return SetAside(scored, batches.over(training), "data", len(held) / size)
 
 
 def drawn_from(loader: DataLoader[Any]) -> Sequence[int]:
-    """Numbers of the samples that the loader reads: a part where it was divided by ``SubsetRandomSampler``."""
+    """Numbers of the samples that it reads: a part where it was divided by ``SubsetRandomSampler``."""
     if isinstance(loader.sampler, SubsetRandomSampler):
         return [int(index) for index in loader.sampler.indices]
     return range(length_of(loader.dataset) or 0)
 
 
 def gives_numbers(loader: DataLoader[Any]) -> bool:
-    """Whether the sampler yields numbers of samples: those of another kind could not be told from the ones set aside."""
+    """Whether the sampler yields numbers of samples: others could not be told from the ones set aside."""
     size = length_of(loader.dataset) or 0
     first: Any = next(iter(sampler_of(loader)), [])
     indices = list(first) if loader.batch_sampler is not None else [first]
@@ -111,7 +99,6 @@ def sampler_of(loader: DataLoader[Any]) -> Any:
 
 
 def collated(loader: DataLoader[Any], indices: Sequence[int]) -> Any:
-    """Those samples as one batch of that loader."""
     samples = [loader.dataset[index] for index in indices]
     return loader.collate_fn(samples if loader.batch_sampler is not None else samples[0])
 
@@ -119,25 +106,15 @@ def collated(loader: DataLoader[Any], indices: Sequence[int]) -> Any:
 def rebuilt(loader: DataLoader[Any], sampler: Any) -> DataLoader[Any]:
     """The same loader with other batches of indices; it shares the generators, which are put back at the end."""
     batching: dict[str, Any] = {"batch_sampler": sampler} if loader.batch_sampler is not None else {"batch_size": None, "sampler": sampler}
-    return DataLoader(
-        loader.dataset,
-        num_workers=loader.num_workers,
-        collate_fn=loader.collate_fn,
-        pin_memory=loader.pin_memory,
-        worker_init_fn=loader.worker_init_fn,
-        multiprocessing_context=loader.multiprocessing_context,
-        generator=loader.generator,
-        **batching,
-    )
+    same = ("num_workers", "collate_fn", "pin_memory", "worker_init_fn", "multiprocessing_context", "generator")
+    return DataLoader(loader.dataset, **{name: getattr(loader, name) for name in same}, **batching)
 
 
 class Without:
-    """What a loader's sampler yields, less the samples that are set aside; batches are filled up again to their usual size."""
+    """What a loader's sampler yields, less the samples set aside; batches are filled up again to their usual size."""
 
     def __init__(self, loader: DataLoader[Any], held: set[int], size: int) -> None:
-        self.source = sampler_of(loader)
-        self.held = held
-        self.batched = loader.batch_sampler is not None
+        self.source, self.held, self.batched = sampler_of(loader), held, loader.batch_sampler is not None
         self.batch_size = None if loader.batch_size is None else min(loader.batch_size, size - len(held))
         self.drop_last = loader.drop_last
         self.sampler = loader.sampler  # whose generator seeding looks for
@@ -179,13 +156,12 @@ def by_row(batches: Batches) -> SetAside:
 
 
 def rows(batch: Any, size: int, chosen: Any) -> Any:
-    """Those rows of every tensor, and those sequences of every ``PackedSequence``, that has as many as the batch has samples."""
+    """Those rows, or sequences of a ``PackedSequence``, of all that has as many as the batch has samples."""
     numbers = np.flatnonzero(chosen)
     return mapped(batch, lambda value: rows_of(value, numbers) if rows_in(value) == size else None)
 
 
 def rows_of(value: Any, numbers: Any) -> Any:
-    """Those rows of one value."""
     if isinstance(value, PackedSequence):
         sequences, sorted_before = unpack_sequence(value), value.sorted_indices is None
         return pack_sequence([sequences[number] for number in numbers], enforce_sorted=sorted_before)

@@ -10,6 +10,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from traceback import walk_tb
 from types import FunctionType, MethodType, ModuleType, TracebackType
 from typing import Any
 
@@ -20,12 +21,7 @@ CALLED = ("criterion", "loss_fn", "step_fn", "data")  # may be functions of the 
 
 
 def resolve(target: str) -> Callable[..., Any]:
-    """The factory that a target names.
-
-    Raises:
-        BadArgument: If the target is malformed, its module does not exist, or the module has no such name.
-        Exception: Whatever importing the user's module raises.
-    """
+    """The factory that a target names; raises whatever importing the user's module does."""
     place, _, name = target.rpartition(":")
     is_module = all(part.isidentifier() for part in place.split("."))
     if not (name.isidentifier() and (is_module or place.endswith(".py"))):
@@ -43,11 +39,7 @@ def resolve(target: str) -> Callable[..., Any]:
 
 
 def find_source(place: str) -> Path | None:
-    """The file of a module, without importing it; None for a module that has none.
-
-    Raises:
-        BadArgument: If there is no such module.
-    """
+    """The file of a module, without importing it; None for a module that has none."""
     if place.endswith(".py"):
         if not Path(place).is_file():
             raise BadArgument(f"there is no file {place!r} (looked from {Path.cwd()}); check the path before the colon.")
@@ -86,10 +78,9 @@ def may_define(source: Path, name: str) -> bool:
 
 
 def missing_name(place: str, name: str, source: Path | None) -> str:
-    """The sentence for a module without the name, with those it has."""
-    functions = []
-    if source is not None:
-        functions = [node.name for node in ast.parse(source.read_bytes()).body if isinstance(node, ast.FunctionDef)]
+    """The sentence for it, with the names that there are."""
+    body = [] if source is None else ast.parse(source.read_bytes()).body
+    functions = [node.name for node in body if isinstance(node, ast.FunctionDef)]
     known = f"it defines {', '.join(functions[:8])}" if functions else "it defines no function"
     return f"{place} has no {name!r} ({known}); name the function that returns the arguments of find_lr."
 
@@ -98,8 +89,8 @@ def load_file(path: Path) -> ModuleType:
     """Import a file by its path, with its folder importable, as running it would."""
     sys.path.insert(0, str(path.resolve().parent))
     spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise BadArgument(f"{str(path)!r} cannot be imported; name a Python file.")
+    assert spec
+    assert spec.loader  # as every .py file has them
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module  # data loader workers and pickling look their classes up here
     spec.loader.exec_module(module)
@@ -107,7 +98,7 @@ def load_file(path: Path) -> ModuleType:
 
 
 def parse_settings(pairs: Iterable[str]) -> Settings:
-    """``k=v`` texts as arguments; values are Python literals where they parse as such, else text."""
+    """``k=v`` texts as arguments."""
     settings: Settings = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
@@ -128,35 +119,24 @@ def literal(text: str) -> Any:
 
 
 def call_factory(factory: Callable[..., Any], settings: Settings) -> Settings:
-    """What the factory returns, as a dict.
-
-    Raises:
-        BadArgument: If it takes no such settings, or returns something else than a mapping.
-    """
     name = getattr(factory, "__name__", "the factory")
-    check_call(factory, settings, name)
-    made = factory(**settings)
-    if not isinstance(made, Mapping):
-        raise BadArgument(f"{name} returned a {type(made).__name__}; return a mapping of find_lr's arguments: model, optimizer, data, ...")
-    return dict(made)
-
-
-def check_call(factory: Callable[..., Any], settings: Settings, name: str) -> None:
-    """Refuse settings that the factory does not take, or a factory that nobody can ask what it takes."""
     try:
         inspect.signature(factory).bind(**settings)
     except TypeError as error:
         raise BadArgument(f"{name} cannot be called with {settings or 'no arguments'} ({error}); use --set name=value.") from None
     except ValueError:
         raise BadArgument(f"{name} is built in and does not say what it takes; name a function of your own.") from None
+    made = factory(**settings)
+    if not isinstance(made, Mapping):
+        raise BadArgument(f"{name} returned a {type(made).__name__}; return a mapping of find_lr's arguments: model, optimizer, data, ...")
+    return dict(made)
 
 
 class Frameless:
     """A user's function that is not written in Python and leaves no frame in a traceback; its call through this one does."""
 
     def __init__(self, argument: str, function: Callable[..., Any]) -> None:
-        self.argument = argument
-        self.function = function
+        self.argument, self.function = argument, function
 
     def __call__(self, *arguments: Any) -> Any:
         return self.function(*arguments)
@@ -179,16 +159,12 @@ def is_frameless(value: Any) -> bool:
 
 def frameless_in(trace: TracebackType | None) -> Frameless | None:
     """The function of that kind whose call a traceback shows."""
-    while trace is not None:
-        if trace.tb_frame.f_code is Frameless.__call__.__code__:
-            found: Frameless = trace.tb_frame.f_locals["self"]
-            return found
-        trace = trace.tb_next
-    return None
+    frames = (frame for frame, _ in walk_tb(trace))
+    return next((frame.f_locals["self"] for frame in frames if frame.f_code is Frameless.__call__.__code__), None)
 
 
 def accepted(function: Callable[..., Any], made: Settings, others: Iterable[Callable[..., Any]]) -> Settings:
-    """Those settings that ``function`` takes. Settings for the other measurements are left out; unknown ones are refused."""
+    """Those settings that ``function`` takes, without those that only ``others`` do; unknown ones are refused."""
     own = set(inspect.signature(function).parameters)
     known = own.union(*(inspect.signature(other).parameters for other in others))
     unknown = sorted(set(made) - known)

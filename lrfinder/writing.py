@@ -25,17 +25,12 @@ def log_suggestion(found: Suggestion, writer: Any, step: int, run: Any = None) -
 
 
 def log_curve(curve: LRCurve, writer: Any, step: int, run: Any = None) -> None:
-    """The losses over the sweep's own steps, and over the LR."""
+    """The losses over the sweep's own steps, and over the LR; where it broke, at a step of the training."""
     at = f"_at_{step}" if step else ""
     metric = {curve.metric_name or "metric": curve.metric.tolist()} if len(curve.metric) else {}
     losses = {"loss": curve.losses.tolist(), "smooth": curve.smooth.tolist(), **metric}
     logs = [math.log10(lr) for lr in curve.lrs]
     Log(writer, f"lrfinder_sweep{at}", run).series(range(len(logs)), {"lr": curve.lrs.tolist(), "log10_lr": logs, **losses})
     Log(writer, f"lrfinder_by_lr{at}", run).series([round(DECADE * log) for log in logs], losses, chart=True)
-    log_marks(curve, Log(writer, "lrfinder", run), step)
-
-
-def log_marks(curve: LRCurve, log: Log, step: int) -> None:
-    """Where it broke, at a step of the training."""
     marks = {"break_lr": curve.break_lr, "unstable_from": corrected_break(curve)}
-    log.write_finite(step, {name: lr for name, lr in marks.items() if lr is not None})
+    Log(writer, "lrfinder", run).write_finite(step, {name: lr for name, lr in marks.items() if lr is not None})

@@ -12,7 +12,7 @@ import click
 import hessian
 import lrfinder
 from lrfinder.cli.options import Commands, measuring, outputs, planning, ranging, saved, verbose
-from lrfinder.cli.words import is_main, print_result, show, write
+from lrfinder.cli.words import is_main, print_result, say, show, write
 from lrfinder.demo import DEMOS, OPTIMIZERS
 from lrfinder.targets import Settings, accepted, call_factory, framed, parse_settings, resolve
 
@@ -80,7 +80,11 @@ def range_test(target: str, pairs: tuple[str, ...], quiet: bool, outputs: tuple[
     from lrfinder.rules import find_rule
 
     find_rule(rule)  # after the user's module, which may register it; before the sweep
-    curve = complete(measure("range_test", factory, pairs, options))
+    curve: lrfinder.LRCurve = measure("range_test", factory, pairs, options)
+    if "interrupted" in (curve.status, *(alone.status for alone in curve.groups)):
+        stop = KeyboardInterrupt()  # an answer must not follow a Ctrl-C as if nothing had happened
+        stop.curve = curve  # type: ignore[attr-defined]
+        raise stop
     show(curve, quiet, outputs, number=lambda: curve.suggest(rule))
 
 
@@ -104,7 +108,7 @@ def plot(files: tuple[str, ...], outputs: tuple[str, ...]) -> None:
         raise click.UsageError("plot needs -o, such as -o lr.png.")
     for path in outputs:
         lrfinder.plot(*results, path=path)
-        click.echo(f"wrote {path}", err=True)
+        say(f"wrote {path}")
 
 
 @cli.command(short_help="Tell in words how a saved number came about.")
@@ -118,7 +122,6 @@ def explain(files: tuple[str, ...]) -> None:
 
 
 def explained(file: str) -> str:
-    """The story of one file."""
     result = lrfinder.load(file)
     if not hasattr(result, "explain"):
         raise click.UsageError(f"{file!r} holds a {result.kind}, which has nothing to explain; print it with lrfinder.load({file!r}).")
@@ -148,7 +151,6 @@ def number_or_name(budget: str) -> str | int:
 
 
 def factory_of(target: str) -> Callable[..., Any]:
-    """The user's factory."""
     with contextlib.redirect_stdout(sys.stderr):
         return resolve(target)
 
@@ -157,19 +159,7 @@ def measure(name: str, factory: Callable[..., Any], pairs: tuple[str, ...], opti
     """Run one measurement on what the factory returns; ``options`` that were given win."""
     with contextlib.redirect_stdout(sys.stderr):
         made = call_factory(factory, parse_settings(pairs))
-        functions: dict[str, Callable[..., Any]] = {
-            "find_lr": lrfinder.find_lr,
-            "range_test": lrfinder.range_test,
-            "stable_lr": hessian.stable_lr,
-        }
+        functions: list[Callable[..., Any]] = [lrfinder.find_lr, lrfinder.range_test, hessian.stable_lr]
+        (function,) = [each for each in functions if each.__name__ == name]
         given = {key: value for key, value in options.items() if value is not None}
-        return functions[name](**framed(accepted(functions[name], {**made, **given}, functions.values())))
-
-
-def complete(curve: lrfinder.LRCurve) -> lrfinder.LRCurve:
-    """The curve, unless the user stopped it: an answer must not follow a Ctrl-C as if nothing had happened."""
-    if "interrupted" in (curve.status, *(alone.status for alone in curve.groups)):
-        stop = KeyboardInterrupt()
-        stop.curve = curve  # type: ignore[attr-defined]
-        raise stop
-    return curve
+        return function(**framed(accepted(function, {**made, **given}, functions)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,30 +16,22 @@ NOT_SET = ("help", "version", "verbose")  # options that are no defaults
 
 
 def defaults_for(command: click.Command) -> dict[str, Any]:
-    """The defaults of a command by the names of its parameters: those of all commands, then its own, which win.
-
-    Raises:
-        BadArgument: If the file is no TOML, or a key is unknown, or an option cannot have such a value.
-    """
-    path = nearest(Path.cwd())
-    table = {} if path is None else read(path)
-    if path is None or not table:
+    """The defaults of a command by the names of its parameters: those of all commands, then its own, which win."""
+    here = Path.cwd()
+    path = next((place / FILE for place in (here, *here.parents) if (place / FILE).is_file()), None)
+    if path is None or not (table := read(path)):
         return {}
-    commands, known = all_commands(), options_of(command)
+    from lrfinder.cli.commands import cli
+
+    commands, known = cli.commands, options_of(command)
     own, shared = table.get(str(command.name), {}), {key: value for key, value in table.items() if key not in commands}
     check_keys(path, TABLE, shared, sorted({name for each in commands.values() for name in options_of(each)} | set(commands)))
     check_keys(path, f"{TABLE}.{command.name}", own, sorted(known))
-    merged = {**{plain(key): value for key, value in shared.items()}, **{plain(key): value for key, value in own.items()}}
+    merged = {plain(key): value for given in (shared, own) for key, value in given.items()}
     return {known[key].name or key: value_of(path, key, known[key], value) for key, value in merged.items() if key in known}
 
 
-def nearest(folder: Path) -> Path | None:
-    """The file in this folder, or in the nearest one above it that has one."""
-    return next((place / FILE for place in (folder, *folder.parents) if (place / FILE).is_file()), None)
-
-
 def read(path: Path) -> dict[str, Any]:
-    """The table of the file."""
     if sys.version_info >= (3, 11):
         import tomllib
     else:
@@ -57,15 +48,7 @@ def read(path: Path) -> dict[str, Any]:
     return table
 
 
-def all_commands() -> Mapping[str, click.Command]:
-    """Every command by its name."""
-    from lrfinder.cli.commands import cli
-
-    return cli.commands
-
-
 def plain(key: str) -> str:
-    """A key as options are written."""
     return key.replace("_", "-")
 
 
@@ -82,16 +65,18 @@ def check_keys(path: Path, table: str, values: object, known: list[str]) -> None
     """Refuse a key that no option has, with the nearest that one has, or the commands that have it."""
     if not isinstance(values, dict):
         raise BadArgument(f"[{table}] in {str(path)!r} is no table; write option = value under it.")
+    from lrfinder.cli.commands import cli
+
     for key in values:
         if plain(key) not in known:
-            owners = [name for name, command in all_commands().items() if plain(key) in options_of(command)]
+            owners = [name for name, command in cli.commands.items() if plain(key) in options_of(command)]
             near = difflib.get_close_matches(plain(key), known, 1, 0.0)
             hint = f"of that command; {', '.join(owners)} has it" if owners else f"; the nearest is {near[0]!r}"
             raise BadArgument(f"{key!r} under [{table}] in {str(path)!r} is no option{' ' * bool(owners)}{hint}.")
 
 
 def value_of(path: Path, key: str, option: click.Option, value: Any) -> Any:
-    """The value as the option takes it on the command line; click checks it further."""
+    """The value as on the command line; click checks it further."""
     if option.is_flag:
         if not isinstance(value, bool):
             raise BadArgument(f"{key} = {value!r} in {str(path)!r} is neither true nor false; {key} is a flag.")

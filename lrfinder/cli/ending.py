@@ -1,4 +1,4 @@
-"""Running the command line, and how it ends: one of the documented codes, and on stderr what went wrong."""
+"""Running the command line, and how it ends."""
 
 from __future__ import annotations
 
@@ -73,22 +73,19 @@ def explain(error: BaseException) -> int:
     if isinstance(error, (BadArgument, BadType, MeasurementError)):
         complain(f"Error: {error}")
         return NO_RESULT if isinstance(error, MeasurementError) else USAGE
-    if isinstance(error, OSError) and not users_frames(error):
+    theirs = users_frames(error)
+    if isinstance(error, OSError) and not theirs:
         complain(f"Error: {error}")
         drop_unwritten(sys.stdout)
         return USAGE
-    if frameless_in(error.__traceback__) and not users_frames(error):
+    built_in = frameless_in(error.__traceback__)
+    if built_in and not theirs:
         words = " ".join("".join(traceback.format_exception_only(error)).split())
-        say(f"Error: {frameless_in(error.__traceback__)} raised {words.rstrip('.')}; call it on one batch by hand.")
+        say(f"Error: {built_in} raised {words.rstrip('.')}; call it on one batch by hand.")
         return USER_ERROR
-    traceback.print_exception(error.with_traceback(from_user_code(error)))
+    # Without the calls that led to the user's code; a SyntaxError says itself where.
+    traceback.print_exception(error.with_traceback(theirs if theirs or isinstance(error, SyntaxError) else error.__traceback__))
     return USER_ERROR
-
-
-def from_user_code(error: BaseException) -> TracebackType | None:
-    """The traceback without the calls that led to the user's code; all of it if none of it is theirs."""
-    rest = users_frames(error)
-    return rest if rest is not None or isinstance(error, SyntaxError) else error.__traceback__  # a SyntaxError says itself where
 
 
 def users_frames(error: BaseException) -> TracebackType | None:
@@ -119,7 +116,7 @@ class Termination:
         self._before = signal.signal(signal.SIGTERM, self._handle)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL if self._before is None else self._before)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:

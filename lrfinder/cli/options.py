@@ -30,7 +30,7 @@ class AnyPath(click.Path):
 
 
 class Command(click.Command):
-    """A command whose options have their defaults from the nearest pyproject.toml."""
+    """A command with the defaults of the nearest pyproject.toml."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if not ctx.resilient_parsing and not {"-h", "--help"} & set(args):  # completion and help must not fail on a file that is wrong
@@ -39,8 +39,6 @@ class Command(click.Command):
 
 
 class Commands(click.Group):
-    """The group of all commands."""
-
     command_class = Command
 
 
@@ -60,10 +58,13 @@ def check_output(context: click.Context, parameter: click.Parameter, values: Ite
     return tuple(values)
 
 
-def outputs(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The ``-o`` option."""
-    text = "Where to write the result; the suffix decides (.html .png .svg .pdf .json .csv). Repeatable."
-    return click.option("-o", "--output", "outputs", type=AnyPath(), multiple=True, callback=check_output, help=text)(function)
+outputs = click.option(
+    *("-o", "--output", "outputs"),
+    type=AnyPath(),
+    multiple=True,
+    callback=check_output,
+    help="Where to write the result; the suffix decides (.html .png .svg .pdf .json .csv). Repeatable.",
+)
 
 
 def be_verbose(context: click.Context, parameter: click.Parameter, value: bool) -> None:
@@ -74,10 +75,13 @@ def be_verbose(context: click.Context, parameter: click.Parameter, value: bool) 
         logger.addHandler(LogHandler())
 
 
-def verbose(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The ``-v`` option."""
-    text = "Say on stderr what is decided on the way, and why."
-    return click.option("-v", "--verbose", is_flag=True, expose_value=False, callback=be_verbose, help=text)(function)
+verbose = click.option(
+    *("-v", "--verbose"),
+    is_flag=True,
+    expose_value=False,
+    callback=be_verbose,
+    help="Say on stderr what is decided on the way, and why.",
+)
 
 
 def stacked(*options: Decorator) -> Decorator:
@@ -85,7 +89,6 @@ def stacked(*options: Decorator) -> Decorator:
     return lambda function: reduce(lambda inner, option: option(inner), reversed(options), function)
 
 
-# Of every command that measures a user's training.
 measuring = stacked(
     click.argument("target", metavar="MODULE:FACTORY", type=AnyPath()),
     click.option("--set", "pairs", multiple=True, metavar="NAME=VALUE", help="An argument for the factory. Repeatable."),
@@ -96,23 +99,16 @@ measuring = stacked(
     outputs,
 )
 
-# Of the planned training and of the measurement of ``find_lr``.
 planning = stacked(
     click.option("--total-steps", type=click.IntRange(min=1), help="Steps of the planned training."),
-    click.option(
-        "--schedule",
-        type=click.Choice(["constant", "onecycle", "cosine", "linear"]),
-        help="Its schedule.  [default: onecycle]",
-    ),
+    click.option("--schedule", type=click.Choice(["constant", "onecycle", "cosine", "linear"]), help="Its schedule.  [default: onecycle]"),
     click.option("--budget", help="quick, standard, thorough, or a number of gradients.  [default: standard]"),
     click.option("--no-curvature", "curvature", flag_value=False, default=None, help="Leave the curvature limit out."),
 )
 
-# The LR range of a sweep.
 ranging = stacked(
     click.option("--start-lr", type=float, help="Lowest learning rate of the sweep.  [default: 1e-7]"),
     click.option("--end-lr", type=float, help="Highest learning rate of the sweep."),
 )
 
-# Results that were saved.
 saved = click.argument("files", metavar="FILE.json...", nargs=-1, required=True, type=AnyPath(exists=True, dir_okay=False))

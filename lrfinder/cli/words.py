@@ -1,4 +1,4 @@
-"""What is said on stdout and stderr, and in which colours: only on a terminal, and not where NO_COLOR is set."""
+"""What is said on stdout and stderr, and in which colours."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def print_result(text: str) -> None:
 
 
 def coloured(text: str) -> str:
-    """The text of a result with its parts told apart; without colours it is the same."""
+    """The text with its parts told apart; without colours it is the same."""
     first, *lines = text.split("\n")
     doubted, shown = False, [click.style(first, bold=True)]
     for line in lines:
@@ -65,7 +65,7 @@ def coloured(text: str) -> str:
 
 
 class LogHandler(logging.Handler):
-    """What the library logs, on stderr, beside the progress bar; from the first of several processes."""
+    """What the library logs, on stderr, beside the progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if not is_main():
@@ -91,7 +91,7 @@ def show(result: Any, quiet: bool, outputs: tuple[str, ...], number: Callable[[]
 
 
 def write(result: Any, outputs: Iterable[str]) -> None:
-    """Save to every output that can be written, naming each on stderr. The suffix says what is written: ``result.save`` knows."""
+    """Save to every output that can be written, naming each on stderr."""
     failed = False
     for path in outputs:
         try:

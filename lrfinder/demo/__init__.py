@@ -5,7 +5,7 @@ Nothing heavy is imported up here: the command line reads the names below for it
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 from hessian.checks import whole_number
@@ -39,7 +39,7 @@ def make(name: str = "digits-mlp", optimizer: str | None = None, seed: int = 0) 
         >>> sorted(make("chars"))
         ['data', 'loss_fn', 'model', 'optimizer', 'schedule', 'total_steps', 'val_data']
     """
-    check_name("name", name, DEMOS)
+    check_name("name", name, list(DEMOS))
     if optimizer is not None:
         check_name("optimizer", optimizer, OPTIMIZERS)
     whole_number("seed", seed)
@@ -48,8 +48,6 @@ def make(name: str = "digits-mlp", optimizer: str | None = None, seed: int = 0) 
     return build(name, optimizer, seed)
 
 
-def check_name(argument: str, value: object, known: Iterable[str]) -> None:
-    """Refuse a name that is not in the list, and show the list."""
-    names = list(known)
-    if value not in names:
-        raise BadArgument(f"{argument}={value!r} is not known to the demos; choose from {', '.join(names)}.")
+def check_name(argument: str, value: object, known: Sequence[str]) -> None:
+    if value not in known:
+        raise BadArgument(f"{argument}={value!r} is not known to the demos; choose from {', '.join(known)}.")

@@ -22,8 +22,6 @@ TEXT_LENGTH = 500_000
 
 
 class Split(NamedTuple):
-    """Samples to train on, and others to judge by."""
-
     train: TensorDataset
     val: TensorDataset
 
@@ -51,7 +49,7 @@ def mnist1d(demo: str) -> Split:
 
 
 def signals(x: Any, y: Any) -> TensorDataset:
-    """Signals as one-channel samples, with their classes."""
+    """One-channel samples and their classes."""
     return TensorDataset(torch.as_tensor(x, dtype=torch.float32)[:, None], torch.as_tensor(y, dtype=torch.int64))
 
 
@@ -94,11 +92,6 @@ def load_package(module: str, demo: str, package: str) -> Any:
         raise BadArgument(f"the demo {demo} needs {package}: pip install 'lrfinder[demo]'") from missing
 
 
-def shuffled(data: TensorDataset, batch_size: int, seed: int) -> DataLoader[tuple[Tensor, ...]]:
-    """Training batches in an order that depends on ``seed`` alone."""
-    return DataLoader(data, batch_size, shuffle=True, generator=torch.Generator().manual_seed(seed))
-
-
-def in_order(data: TensorDataset, batch_size: int = 256) -> DataLoader[tuple[Tensor, ...]]:
-    """Validation batches. Without a generator of its own, even a loader that does not shuffle draws from the global one."""
-    return DataLoader(data, batch_size, generator=torch.Generator().manual_seed(0))
+def batches(data: TensorDataset, batch_size: int, *, shuffle: bool, seed: int = 0) -> DataLoader[tuple[Tensor, ...]]:
+    """Without a generator of its own, even a loader that does not shuffle draws from the global one."""
+    return DataLoader(data, batch_size, shuffle, generator=torch.Generator().manual_seed(seed))

@@ -1,4 +1,4 @@
-"""The nets of the demos, small enough for a laptop's CPU. Their first weights come from the global generator."""
+"""The nets of the demos. Their first weights come from the global generator."""
 
 from __future__ import annotations
 

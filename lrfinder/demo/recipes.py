@@ -10,39 +10,21 @@ from typing import Any
 import torch
 from torch import nn
 
+from hessian.losses import LossFn
 from hessian.snapshot import preserve
 from lrfinder.demo import data, models
 
 Parameters = Iterable[nn.Parameter]
 
 
-def class_loss() -> dict[str, Any]:
-    """For batches ``(inputs, classes)``."""
-    return {"criterion": nn.CrossEntropyLoss()}
-
-
-def character_loss() -> dict[str, Any]:
-    """For batches of windows, whose targets are in the windows themselves."""
-    return {"loss_fn": models.next_character_loss}
-
-
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """One demo.
+    """One demo."""
 
-    Attributes:
-        data: Takes the demo's name, for its error message.
-        model: Makes the net, from the global generator.
-        loss: Makes the argument of ``find_lr`` that says what is minimized.
-        optimizer: The one this net is usually trained with.
-        batch_size: Samples in a batch.
-        epochs: Passes over the data that are planned.
-    """
-
-    data: Callable[[str], data.Split]
-    model: Callable[[], nn.Module]
-    loss: Callable[[], dict[str, Any]] = class_loss
-    optimizer: str = "sgd"
+    data: Callable[[str], data.Split]  # takes the demo's name, for its error message
+    model: Callable[[], nn.Module]  # from the global generator
+    loss_fn: LossFn | None = None  # where the batches are not (inputs, classes)
+    optimizer: str = "sgd"  # the one this net is usually trained with
     batch_size: int = 64
     epochs: int = 10
 
@@ -54,13 +36,12 @@ RECIPES: dict[str, Recipe] = {
     "chars": Recipe(
         data=data.characters,
         model=models.CharTransformer,
-        loss=character_loss,
+        loss_fn=models.next_character_loss,
         optimizer="adamw",
         batch_size=32,
         epochs=5,
     ),
 }
-
 
 MAKE_OPTIMIZER: dict[str, Callable[[Parameters], torch.optim.Optimizer]] = {
     "sgd": partial(torch.optim.SGD, lr=0.01, momentum=0.9),
@@ -71,20 +52,20 @@ MAKE_OPTIMIZER: dict[str, Callable[[Parameters], torch.optim.Optimizer]] = {
 
 
 def build(name: str, optimizer: str | None, seed: int) -> dict[str, Any]:
-    """The keyword arguments of ``find_lr`` for the demo ``name``; both names are known to be right."""
+    """``lrfinder.demo.make`` with names that are known to be right."""
     recipe = RECIPES[name]
     with preserve():
         split = recipe.data(name)
         # Not torch.manual_seed: it also seeds GPUs, and where none has started yet, preserve() cannot take that back.
         torch.default_generator.manual_seed(seed)
         model = recipe.model()
-    train = data.shuffled(split.train, recipe.batch_size, seed)
+    train = data.batches(split.train, recipe.batch_size, shuffle=True, seed=seed)
     return {
         "model": model,
         "optimizer": MAKE_OPTIMIZER[optimizer or recipe.optimizer](model.parameters()),
         "data": train,
-        **recipe.loss(),
-        "val_data": data.in_order(split.val),
+        **({"loss_fn": recipe.loss_fn} if recipe.loss_fn else {"criterion": nn.CrossEntropyLoss()}),
+        "val_data": data.batches(split.val, 256, shuffle=False),
         "total_steps": recipe.epochs * len(train),
         "schedule": "onecycle",
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
 from hessian.errors import BadArgument
 from hessian.losses import LossFn, choose_loss
-from lrfinder.integrations.needs import require
+from lrfinder.integrations.needs import keep_names, require
 
 require("accelerate", "accelerate", "1.6")
 
@@ -67,17 +67,13 @@ def from_accelerator(
     if accelerator.native_amp:
         mixed = MixedForward(accelerator)
         arguments |= {"autocast": mixed, "criterion": None, "loss_fn": mixed.around(choose_loss(criterion, loss_fn))}
-    if overrides.get("val_data") is not None:
-        arguments["val_data"] = bare_loader(overrides.pop("val_data"))
+    if "val_data" in overrides:
+        overrides["val_data"] = bare_loader(overrides["val_data"])
     return {**arguments, **overrides}
 
 
 def refuse_what_cannot_be_followed(accelerator: Accelerator) -> None:
-    """Refuse trainings in which a step is more than forward, backward and ``optimizer.step()`` in this process.
-
-    Raises:
-        BadArgument: If this is one.
-    """
+    """Refuse what is more than forward, backward and ``optimizer.step()`` in this process."""
     kind = accelerator.distributed_type
     if accelerator.num_processes > 1:
         raise BadArgument(
@@ -100,19 +96,20 @@ def bare_optimizer(optimizer: Any) -> Any:
 def bare_loader(loader: Any) -> Any:
     """The loader inside, with the same samplers: reading Accelerate's counts steps and tells every optimizer about its end."""
     loader = getattr(loader, "base_dataloader", loader)
-    sampler = getattr(loader, "batch_sampler", None)
-    if type(sampler) is not BatchSampler or isinstance(loader.dataset, IterableDataset):
-        return loader
-    return rebatched(loader, sampler.batch_size)
+    return rebatched(loader, loader.batch_sampler.batch_size) if is_plain(loader) else loader
+
+
+def is_plain(loader: Any) -> bool:
+    """Whether its batches are torch's own, of a data set with numbered samples."""
+    return type(getattr(loader, "batch_sampler", None)) is BatchSampler and not isinstance(loader.dataset, IterableDataset)
 
 
 def rebatched(loader: DataLoader[Any], batch_size: int, **changes: Any) -> DataLoader[Any]:
     """A loader over the same samples in the same order, which knows the size of its batches: Accelerate's does not. Nothing is pinned."""
     batches: Any = loader.batch_sampler
-    same = {name: getattr(loader, name) for name in ("num_workers", "collate_fn", "timeout", "worker_init_fn", "generator")}
-    if loader.num_workers:
-        same |= {"multiprocessing_context": loader.multiprocessing_context, "prefetch_factor": loader.prefetch_factor}
-    how = {**same, "drop_last": batches.drop_last, **changes}
+    same = ["num_workers", "collate_fn", "timeout", "worker_init_fn", "generator"]
+    same += ["multiprocessing_context", "prefetch_factor"] if loader.num_workers else []
+    how = {"drop_last": batches.drop_last, **{name: getattr(loader, name) for name in same}, **changes}
     return DataLoader(loader.dataset, batch_size=batch_size, sampler=batches.sampler, **how)
 
 
@@ -135,35 +132,28 @@ class MixedForward:
             self._on = before
 
     def around(self, loss_fn: LossFn) -> LossFn:
-        """The loss, with the forward pass that is due."""
+        """The loss, with the forward pass that is due, whether the model was prepared or not."""
 
         def loss(model: nn.Module, batch: Any) -> Tensor:
-            with self.forward_of(model):
+            plain: Any = vars(model).get("_original_forward", model.forward)
+
+            def mixed(*args: Any, **kwargs: Any) -> Any:
+                with self._accelerator.autocast():
+                    output = plain(*args, **kwargs)
+                return convert_to_fp32(output)
+
+            with replaced(model, forward=mixed if self._on else plain):
                 return loss_fn(model, batch)
 
         return loss
-
-    def forward_of(self, model: nn.Module) -> AbstractContextManager[None]:
-        """Inside, ``model.forward`` is the one that is due, whether the model was prepared or not."""
-        plain: Any = vars(model).get("_original_forward", model.forward)
-
-        def mixed(*args: Any, **kwargs: Any) -> Any:
-            with self._accelerator.autocast():
-                output = plain(*args, **kwargs)
-            return convert_to_fp32(output)
-
-        return replaced(model, forward=mixed if self._on else plain)
 
 
 @contextmanager
 def replaced(owner: Any, **attributes: Any) -> Iterator[None]:
     """Attributes of one object, replaced inside."""
-    mine = vars(owner)
-    before = {name: mine[name] for name in attributes if name in mine}
-    mine.update(attributes)
+    restore = keep_names(vars(owner), attributes)
+    vars(owner).update(attributes)
     try:
         yield
     finally:
-        for name in attributes:
-            mine.pop(name, None)
-        mine.update(before)
+        restore()

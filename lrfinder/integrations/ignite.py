@@ -1,7 +1,6 @@
 """ignite: a trainer's own update as the step of ``find_lr``, and a handler that finds when the trainer starts.
 
-An ignite trainer is an ``Engine`` around ``update(engine, batch)``, which makes a whole training step and returns an output. It is called
-as in ``Engine.run``, with ``engine.state`` as it would be then; no event is fired, so no handler is called.
+The update is called as in ``Engine.run``, with ``engine.state`` as it would be then; no event is fired, so no handler is called.
 """
 
 from __future__ import annotations
@@ -49,7 +48,9 @@ def from_engine(
     """
     if not isinstance(engine, Engine):
         raise BadType(f"engine is a {type(engine).__name__}, not an ignite Engine; pass the trainer, not its run method or its update.")
-    inside = variables_of(engine)
+    update = engine._process_function
+    # What it closes over: create_supervised_trainer keeps its arguments there and nowhere else.
+    inside = getclosurevars(update).nonlocals if isinstance(update, FunctionType) else {}
     accumulate = overrides.get("accumulate", inside.get("gradient_accumulation_steps", 1))
     scaler = inside.get("scaler")
     return {
@@ -67,8 +68,7 @@ class EngineStep:
     """``step_fn(batch)``: one optimizer step of the engine, of a batch or a window of them."""
 
     def __init__(self, engine: Engine, optimizer: Any, accumulate: int, output_transform: Transform | None) -> None:
-        self.engine, self.optimizer, self.accumulate = engine, optimizer, accumulate
-        self.output_transform = output_transform
+        self.engine, self.optimizer, self.accumulate, self.output_transform = engine, optimizer, accumulate, output_transform
 
     def __call__(self, batch: Any) -> float:
         window, state = batch if isinstance(batch, Window) else (batch,), self.engine.state
@@ -80,7 +80,6 @@ class EngineStep:
         return sum(map(self._update, window)) / len(window)
 
     def _update(self, batch: Any) -> float:
-        """The update of one batch; returns the loss."""
         state: Any = self.engine.state
         state.iteration += 1
         state.batch = batch
@@ -99,9 +98,7 @@ class FinderHandler:
         print(finder.suggestion)
 
     Args:
-        model: What the trainer trains.
-        optimizer: Its optimizer.
-        output_transform: From what the trainer's ``update`` returns to the loss; None for what is the loss itself.
+        model, optimizer, output_transform: As for ``from_engine``.
         apply: Set the optimizer to the suggestion. A scheduler that is attached would replace it: pass False, and make it afterwards.
         settings: Of ``find_lr``: ``loss_fn``, ``val_data``, ``budget``, ... ``total_steps`` is that of the run.
 
@@ -134,17 +131,9 @@ def planned_steps(engine: Engine, accumulate: int) -> int | None:
     """Optimizer steps of the run, if its length is known."""
     state = engine.state
     most: int | None = getattr(state, "max_iters", None)  # since 0.5.5
-    if most is not None:
-        return max(1, most // accumulate)
-    if state.max_epochs is None or state.epoch_length is None:
-        return None
-    return max(1, state.max_epochs * state.epoch_length // accumulate)
-
-
-def variables_of(engine: Engine) -> dict[str, Any]:
-    """What the engine's update closes over: ``create_supervised_trainer`` keeps its arguments there and nowhere else."""
-    update = engine._process_function
-    return dict(getclosurevars(update).nonlocals) if isinstance(update, FunctionType) else {}
+    if most is None and state.max_epochs is not None and state.epoch_length is not None:
+        most = state.max_epochs * state.epoch_length
+    return None if most is None else max(1, most // accumulate)
 
 
 def loss_of(output: Any) -> float:

@@ -14,7 +14,7 @@ from hessian.errors import BadArgument
 from hessian.groups import Together
 from lrfinder.curve import LRCurve
 from lrfinder.find import find_lr
-from lrfinder.integrations.lightning_steps import AutomaticStep, ManualStep, TrainingLoss
+from lrfinder.integrations.lightning_steps import AutomaticStep, ManualStep, training_loss
 from lrfinder.integrations.needs import require
 from lrfinder.results import Suggestion
 from lrfinder.sweep import range_test
@@ -110,9 +110,6 @@ class LRFinderCallback(pl.Callback):
             self.suggestion.apply(Together(trainer.optimizers))
 
 
-# The arguments -----------------------------------------------------------------------------------------------------------------------
-
-
 def arguments(link: Link, train: Any, val: Any, measure: str, report: str | None, overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Those that trainer and module decide, and the user's."""
     known = {"model": link.module, "optimizer": link.optimizers[0], "data": train}
@@ -131,9 +128,9 @@ def automatic(link: Link) -> dict[str, Any]:
     trainer = link.trainer
     plugin: Any = link.strategy.precision_plugin
     mixed = isinstance(plugin, MixedPrecision)
-    loss = TrainingLoss(link, nullcontext if mixed else plugin.train_step_context)
+    loss = training_loss(link, nullcontext if mixed else plugin.train_step_context, lambda batch: link.inputs(batch, 0))
     known = {"loss_fn": loss, "accumulate": trainer.accumulate_grad_batches, "autocast": plugin.train_step_context if mixed else None}
-    if any(is_overridden(name, link.module, pl.LightningModule) for name in OF_THE_STEP):
+    if any(is_overridden(name, link.module) for name in OF_THE_STEP):
         return {**known, "step_fn": AutomaticStep(link)}
     clip = "clip_value" if trainer.gradient_clip_algorithm == "value" else "clip_norm"
     return {**known, "scaler": plugin.scaler if mixed else None, clip: trainer.gradient_clip_val or None}

@@ -1,4 +1,4 @@
-"""What of Lightning can be mirrored: its loaders, as batches, the number of its steps, and a sentence for what cannot."""
+"""What of Lightning can be mirrored, and a sentence for what cannot."""
 
 from __future__ import annotations
 
@@ -16,41 +16,34 @@ from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signatu
 from hessian.batches import length_of
 from hessian.errors import BadArgument, BadType
 
-ONLY_IN_FIT = ("configure_model", "setup")
 
-
-def check_kinds(trainer: Any, module: Any) -> None:
-    """Refuse what does not come from this Lightning."""
+def check_training(trainer: Any, module: Any) -> None:
+    """Refuse what does not come from this Lightning, several processes and sharded models."""
     for name, value, kind in (("trainer", trainer, pl.Trainer), ("module", module, pl.LightningModule)):
         if not isinstance(value, kind):
             whose = f"{type(value).__module__.split('.')[0]}.{type(value).__name__}"
             raise BadType(f"{name} is a {whose}, not a lightning.pytorch.{kind.__name__}; import lightning.pytorch, and pass one of it.")
     if is_param_in_hook_signature(module.training_step, "dataloader_iter", explicit=True):
         raise BadArgument("training_step takes dataloader_iter and reads batches itself; let it take a batch, or use lrfinder.LRSweep.")
-
-
-def check_measure(measure: str) -> None:
-    """Refuse what is neither."""
-    if measure not in ("find_lr", "range_test"):
-        raise BadArgument(f"measure={measure!r} is unknown; choose 'find_lr' or 'range_test'.")
-
-
-def check_strategy(trainer: Any) -> None:
-    """Refuse several processes and sharded models."""
     if type(trainer.strategy) is not SingleDeviceStrategy:
-        name = type(trainer.strategy).__name__
         raise BadArgument(
-            f"the trainer's strategy is {name}; find the learning rate on one device: pl.Trainer(devices=1, strategy='auto')."
+            f"the trainer's strategy is {type(trainer.strategy).__name__}; find the learning rate on one device: "
+            "pl.Trainer(devices=1, strategy='auto')."
         )
     if trainer.overfit_batches:
         raise BadArgument(f"overfit_batches={trainer.overfit_batches} trains on a few batches only; find without it.")
 
 
+def check_measure(measure: str) -> None:
+    if measure not in ("find_lr", "range_test"):
+        raise BadArgument(f"measure={measure!r} is unknown; choose 'find_lr' or 'range_test'.")
+
+
 def check_outside_fit(trainer: pl.Trainer, module: pl.LightningModule) -> None:
     """Refuse what exists inside ``fit`` only."""
     inside = "use LRFinderCallback, which finds inside fit"
-    for name in ONLY_IN_FIT:
-        if is_overridden(name, module, pl.LightningModule):
+    for name in ("configure_model", "setup"):
+        if is_overridden(name, module):
             raise BadArgument(f"the module has a {name} hook, whose work is there inside fit only; {inside}.")
     plugin = trainer.precision_plugin
     if type(plugin) not in (Precision, MixedPrecision):
@@ -99,7 +92,7 @@ class SeveralLoaders:
 
 
 def batches_of(loaders: Any) -> Any:
-    """Batches that ``fit`` would train on: a loader itself, so that its samples can be set aside; several, combined."""
+    """What ``fit`` would train on: a loader itself, so that its samples can be set aside; several, combined."""
     if isinstance(loaders, CombinedLoader):
         return SeveralLoaders(loaders.iterables, loaders._mode)
     return SeveralLoaders(loaders, "max_size_cycle") if isinstance(loaders, (dict, list, tuple)) else loaders
@@ -111,19 +104,12 @@ def parts(data: Any) -> list[Any]:
 
 
 def first_of(loaders: Any) -> Any:
-    """The only loader, or the first of several; None if there is none."""
-    data = batches_of(loaders)
-    return next(iter(parts(data)), None)
-
-
-def loader_for_validation(owner: Any) -> Any:
-    """What ``val_dataloader`` gives, where there is one."""
-    kind = pl.LightningModule if isinstance(owner, pl.LightningModule) else pl.LightningDataModule
-    return owner.val_dataloader() if is_overridden("val_dataloader", owner, kind) else None
+    """The only loader, or the first of several, if any."""
+    return next(iter(parts(batches_of(loaders))), None)
 
 
 def planned_steps(trainer: pl.Trainer, train: Any) -> int | None:
-    """Optimizer steps that ``fit`` would make; None if it has no end that is known."""
+    """Optimizer steps that ``fit`` would make, if its end is known."""
     limits = [] if trainer.max_steps == -1 else [trainer.max_steps]
     batches, share = length_of(train), trainer.limit_train_batches
     if isinstance(share, int):

@@ -9,6 +9,7 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 from lightning.pytorch.utilities.types import LRSchedulerConfig
 
@@ -17,39 +18,31 @@ from hessian.snapshot.containers import keep_dicts
 from hessian.snapshot.keeping import restore_all
 from lrfinder.integrations.lightning_checks import (
     batches_of,
-    check_kinds,
     check_optimizers,
     check_outside_fit,
-    check_strategy,
+    check_training,
     first_of,
-    loader_for_validation,
     parts,
 )
-from lrfinder.integrations.lightning_steps import Idle, keep_names, logging_to
+from lrfinder.integrations.lightning_steps import Idle, logging_to
+from lrfinder.integrations.needs import keep_names
 
 
 class Link:
-    """A module and its trainer; checked when made.
-
-    Args:
-        running: Whether this is inside ``fit``, where they are joined already.
-
-    Attributes:
-        holders: The objects that joining changes.
-    """
+    """A module and its trainer, checked; ``running`` inside ``fit``, where they are joined already."""
 
     def __init__(self, trainer: pl.Trainer, module: pl.LightningModule, *, running: bool = False) -> None:
-        check_kinds(trainer, module)
+        check_training(trainer, module)
         self.trainer, self.module, self.strategy = trainer, module, trainer.strategy
-        check_strategy(trainer)
         if not running:
             check_outside_fit(trainer, module)
-        loops = (trainer.fit_loop, trainer.fit_loop.epoch_loop, trainer.fit_loop.epoch_loop.val_loop)
-        more = (trainer.validate_loop, trainer.test_loop, trainer.predict_loop)
-        sources = [loop._data_source for loop in (loops[0], loops[2], *more)]
-        self.holders: list[Any] = [trainer, trainer.state, self.strategy, trainer._data_connector, *loops, *more, *sources]
+        inner = trainer.fit_loop.epoch_loop
+        loops: list[Any] = [trainer.fit_loop, inner.val_loop, trainer.validate_loop, trainer.test_loop, trainer.predict_loop]
+        # What joining changes.
+        self.holders = [trainer, trainer.state, self.strategy, trainer._data_connector, inner, *loops]
+        self.holders += [loop._data_source for loop in loops]
         self.members = [part for part in module.modules() if isinstance(part, pl.LightningModule)]
-        self._apart: dict[int, dict[str, Any]] = {}
+        self._apart: list[dict[str, Any]] = []
         self.optimizers: list[Any] = list(trainer.optimizers) if running else []
 
     def prepare(self, train: Any, val: Any, datamodule: Any) -> tuple[Any, Any]:
@@ -59,15 +52,17 @@ class Link:
         self.holders += [] if datamodule is None else [datamodule]
         with preserve(self.module, keep=self.holders), self._restored():
             self._attach(train, val, datamodule)
-            train = (datamodule or self.module).train_dataloader() if train is None else train
-            val = loader_for_validation(datamodule or self.module) if val is None else val
+            owner = datamodule or self.module
+            train = owner.train_dataloader() if train is None else train
+            if val is None and is_overridden("val_dataloader", owner):
+                val = owner.val_dataloader()
             self.trainer.fit_loop._data_source.instance = train
             with preserve(keep=parts(batches_of(train))):
                 self.strategy.setup_optimizers(self.trainer)  # a scheduler may ask the trainer for its number of steps, hence the data
                 self.trainer.fit_loop.teardown()
             self.optimizers = self.strategy.optimizers
             check_optimizers(self.optimizers, self.module)
-            self._apart = {id(thing): dict(vars(thing)) for thing in self.holders}
+            self._apart = [dict(vars(thing)) for thing in self.holders]
         return batches_of(train), first_of(val)
 
     def _attach(self, train: Any, val: Any, datamodule: Any) -> None:
@@ -87,8 +82,8 @@ class Link:
         """Inside, the module trains with its trainer; what it logs goes nowhere but into this dictionary."""
         logged: dict[str, Any] = {}
         with self._restored():
-            for thing in self.holders:
-                vars(thing).update(self._apart.get(id(thing), {}))
+            for thing, apart in zip(self.holders, self._apart, strict=False):
+                vars(thing).update(apart)
             trainer: Any = self.trainer
             trainer.loggers, trainer.callbacks = [DummyLogger()] if trainer.loggers else [], []
             self.strategy.lr_scheduler_configs = [LRSchedulerConfig(Idle()) for _ in trainer.lr_scheduler_configs]  # type: ignore[arg-type]
@@ -115,5 +110,4 @@ class Link:
 
     def taken(self, batch: Any, index: int) -> list[Any]:
         """A batch on its device and its number, as many of both as ``training_step`` takes."""
-        takes_index = is_param_in_hook_signature(self.module.training_step, "batch_idx", min_args=2)
-        return [batch, index] if takes_index else [batch]
+        return [batch, index] if is_param_in_hook_signature(self.module.training_step, "batch_idx", min_args=2) else [batch]

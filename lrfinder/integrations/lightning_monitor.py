@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple
+from contextlib import nullcontext
+from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.plugins.precision import MixedPrecision
-from torch import Tensor
 
-from hessian import SharpnessMonitor, SharpnessReading
+from hessian import SharpnessMonitor
 from hessian.errors import BadArgument
 from hessian.nested import Window
 from lrfinder.integrations.lightning_link import Link
-from lrfinder.integrations.lightning_steps import loss_of
+from lrfinder.integrations.lightning_steps import training_loss
 from lrfinder.integrations.needs import scalars
 
 
@@ -43,7 +41,7 @@ class SharpnessCallback(pl.Callback):
     def __init__(self, *, every: int = 100, fixed: bool = False, log: bool = True, **settings: Any) -> None:
         self.every, self.fixed, self.log, self.settings = every, fixed, log, settings
         self.monitor: SharpnessMonitor | None = None
-        self._window: list[Placed] = []
+        self._window: list[tuple[Any, int]] = []  # batches as training_step got them, and their numbers
         self._held: Window | None = None
         self._steps_before = 0
 
@@ -57,7 +55,7 @@ class SharpnessCallback(pl.Callback):
         link = Link(trainer, pl_module, running=True)
         plugin: Any = link.strategy.precision_plugin
         context = nullcontext if isinstance(plugin, MixedPrecision) else plugin.train_step_context  # curvature in full precision
-        loss = PlacedLoss(link, context)
+        loss = training_loss(link, context, lambda placed: link.taken(*placed))
         self.monitor = SharpnessMonitor(pl_module, trainer.optimizers[0], loss_fn=loss, every=self.every, **self.settings)
         self._window, self._held, self._steps_before = [], None, trainer.global_step
 
@@ -66,7 +64,7 @@ class SharpnessCallback(pl.Callback):
         assert self.monitor is not None
         due = (self.monitor.steps + 1) % self.every == 0
         if due and self._held is None:  # no other batch is kept from being freed
-            self._window.append(Placed(batch, batch_idx))
+            self._window.append((batch, batch_idx))
         if trainer.global_step == self._steps_before:
             return
         self._steps_before = trainer.global_step
@@ -75,26 +73,5 @@ class SharpnessCallback(pl.Callback):
             self._held = window
         reading = self.monitor.step(window)
         if reading is not None and self.log:
-            self._write(trainer, reading)
-
-    def _write(self, trainer: pl.Trainer, reading: SharpnessReading) -> None:
-        for logger in trainer.loggers:
-            logger.log_metrics(scalars(reading), step=trainer.global_step)
-
-
-class Placed(NamedTuple):
-    """A batch as ``training_step`` got it, and its number."""
-
-    batch: Any
-    number: int
-
-
-class PlacedLoss:
-    """``loss_fn(module, placed)``: what ``training_step`` returned for that batch, at the present weights."""
-
-    def __init__(self, link: Link, context: Callable[[], AbstractContextManager[Any]]) -> None:
-        self.link, self.context = link, context
-
-    def __call__(self, module: Any, placed: Placed) -> Tensor:
-        with self.link.joined(), self.context():
-            return loss_of(module.training_step(*self.link.taken(placed.batch, placed.number)))
+            for logger in trainer.loggers:
+                logger.log_metrics(scalars(reading), step=trainer.global_step)

@@ -1,50 +1,38 @@
-"""Losses and steps of a Lightning module, by its own methods. They need a ``Link``; Lightning itself is not imported here."""
+"""Losses and steps of a Lightning module, by its own methods."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from hessian.errors import BadArgument, BadType
+from hessian.losses import LossFn
 from hessian.nested import Window
-from hessian.snapshot import Restore
+
+if TYPE_CHECKING:
+    from lrfinder.integrations.lightning_link import Link
 
 
-class Joining(Protocol):
-    """What joins a module and its trainer."""
+def training_loss(link: Link, context: Callable[[], AbstractContextManager[Any]], inputs: Callable[[Any], list[Any]]) -> LossFn:
+    """``loss_fn(module, batch)``: what ``training_step`` returns for the ``inputs`` made of the batch, in ``context``."""
 
-    trainer: Any
-    module: Any
-    strategy: Any
+    def loss(module: Any, batch: Any) -> Tensor:
+        with link.joined(), context():
+            return loss_of(module.training_step(*inputs(batch)))
 
-    def joined(self) -> AbstractContextManager[dict[str, Any]]: ...
-    def inputs(self, batch: Any, index: int) -> list[Any]: ...
-
-
-class TrainingLoss:
-    """``loss_fn(module, batch)``: what ``training_step`` returns, in ``context``."""
-
-    def __init__(self, link: Joining, context: Callable[[], AbstractContextManager[Any]]) -> None:
-        self.link, self.context = link, context
-
-    def __call__(self, module: Any, batch: Any) -> Tensor:
-        with self.link.joined(), self.context():
-            return loss_of(module.training_step(*self.link.inputs(batch, 0)))
+    return loss
 
 
 class ManualStep:
-    """``step_fn(batch)``: a ``training_step`` that moves the weights itself.
+    """``step_fn(batch)``: a ``training_step`` that moves the weights itself."""
 
-    Attributes:
-        batch_idx: Of the next step; put back with all else that is kept.
-    """
-
-    def __init__(self, link: Joining, report: str | None) -> None:
-        self.link, self.report, self.batch_idx = link, report, 0
+    def __init__(self, link: Link, report: str | None) -> None:
+        self.link, self.report = link, report
+        self.batch_idx = 0  # of the next step; put back with all else that is kept
 
     def __call__(self, batch: Any) -> Any:
         with self.link.joined() as logged:
@@ -54,9 +42,9 @@ class ManualStep:
 
 
 class AutomaticStep:
-    """``step_fn(batch)``: Lightning's automatic step through every hook of the module; ``batch`` is one or a window of them."""
+    """``step_fn(batch)``: Lightning's automatic step through every hook of the module."""
 
-    def __init__(self, link: Joining) -> None:
+    def __init__(self, link: Link) -> None:
         self.link, self.batch_idx = link, 0
 
     def __call__(self, batch: Any) -> Any:
@@ -112,7 +100,6 @@ def reported(output: Any, logged: Mapping[str, Any], report: str | None) -> Any:
 
 
 def kind_of(output: Any) -> str:
-    """What was returned, in words."""
     if isinstance(output, Mapping):
         return f"a {type(output).__name__} without a loss (it has {', '.join(map(str, output)) or 'nothing'})"
     return "None" if output is None else f"a {type(output).__name__}"
@@ -126,23 +113,7 @@ class Idle:
 
 def logging_to(logged: dict[str, Any]) -> dict[str, Callable[..., None]]:
     """``log`` and ``log_dict`` of a module that only note the values."""
-
-    def log(name: str, value: Any, *args: Any, **kwargs: Any) -> None:
-        logged[name] = value
-
-    def log_dict(dictionary: Mapping[str, Any], *args: Any, **kwargs: Any) -> None:
-        logged.update(dictionary)
-
-    return {"log": log, "log_dict": log_dict}
-
-
-def keep_names(attributes: dict[str, Any], names: Sequence[str]) -> Restore:
-    """These attributes; others are the module's own, and a step may change them."""
-    kept = {name: attributes[name] for name in names if name in attributes}
-
-    def restore() -> None:
-        for name in names:
-            attributes.pop(name, None)
-        attributes.update(kept)
-
-    return restore
+    return {
+        "log": lambda name, value, *args, **kwargs: logged.update({name: value}),
+        "log_dict": lambda dictionary, *args, **kwargs: logged.update(dictionary),
+    }

@@ -25,11 +25,9 @@ def from_trainer(trainer: Trainer, **overrides: Any) -> dict[str, Any]:
         trainer.args.learning_rate = found.lr
         trainer.train()
 
-    The loss is what ``trainer.training_step`` would run backward: your own ``compute_loss`` or ``training_step``, label smoothing,
-    ``compute_loss_func``, NEFTune noise, and under gradient accumulation the division by the number of items in all micro-batches of a
-    step. Mirrored are also the optimizer and its groups, gradient clipping (``max_grad_norm`` is 1.0 unless you change it), mixed
-    precision, the batches and their order, the length of the training and its schedule. Not run are callbacks and ``log``; gradient
-    checkpointing, which changes no loss, is as the model has it now.
+    The loss is what ``trainer.training_step`` would run backward, your own ``compute_loss`` included. Optimizer, clipping
+    (``max_grad_norm`` is 1.0 unless you change it), precision, batches, length and schedule are those of ``train()``; callbacks and
+    ``log`` do not run. More in docs/frameworks.md.
 
     The trainer is left as it is, but its model (and an optimizer that you gave it) is put into train mode, as ``train()`` does. An
     optimizer that you gave keeps its own LR: use ``found.apply(optimizer)``. With ``model_init`` a new model is made, as in ``train()``.

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
-from torch.utils.data import BatchSampler, DataLoader, IterableDataset
+from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase, ProcessorMixin, Trainer
 from transformers.integrations.neftune import activate_neftune, deactivate_neftune
 from transformers.trainer_utils import align_special_tokens
@@ -25,13 +25,13 @@ from lrfinder.integrations.accelerate import (
     MixedForward,
     bare_loader,
     bare_optimizer,
+    is_plain,
     rebatched,
     refuse_what_cannot_be_followed,
     replaced,
 )
 
 SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant", "constant_with_warmup": "constant"}
-
 
 REFUSED = (  # what train() does to the model or the step that cannot be done and undone around one loss
     (lambda args: args.n_gpu > 1, "the Trainer would share each batch among several GPUs (DataParallel); set CUDA_VISIBLE_DEVICES=0."),
@@ -42,11 +42,7 @@ REFUSED = (  # what train() does to the model or the step that cannot be done an
 
 
 def check_trainer(trainer: Any) -> None:
-    """Refuse what is no ``Trainer``, and one whose ``train()`` would do what cannot be followed.
-
-    Raises:
-        BadType, BadArgument: If it is one.
-    """
+    """Refuse what is no ``Trainer``, and one whose ``train()`` would do what cannot be followed."""
     if not isinstance(trainer, Trainer):
         raise BadType(f"trainer is a {type(trainer).__name__}, not a transformers.Trainer; pass the one whose train() you would call.")
     refuse_what_cannot_be_followed(trainer.accelerator)
@@ -56,14 +52,13 @@ def check_trainer(trainer: Any) -> None:
 
 
 class MicroBatch(NamedTuple):
-    """Inputs of one forward pass, and of every forward pass of the same optimizer step, whose items are counted together."""
+    """Inputs of one forward pass, and of all in the same optimizer step, whose items are counted together."""
 
     inputs: Mapping[str, Any]
     window: tuple[Mapping[str, Any], ...]
 
 
 def window_of(inputs: tuple[Mapping[str, Any], ...]) -> Window:
-    """The micro-batches of one optimizer step."""
     return Window(MicroBatch(each, inputs) for each in inputs)
 
 
@@ -96,36 +91,28 @@ class Follower:
             self.trainer._move_model_to_device(self.trainer.model, self.args.device)
 
     def _data(self) -> Any:
-        """Batches as ``train()`` sees them; with accumulation whole windows of them."""
+        """Batches as ``train()`` sees them, or windows of them."""
         loader = bare_loader(self.trainer.get_train_dataloader())
         many = self.args.gradient_accumulation_steps
         if many == 1:
             return loader
-        divides = type(loader.batch_sampler) is BatchSampler and not isinstance(loader.dataset, IterableDataset)
-        return loader_of_windows(loader, many) if divides else Windows(loader, many)
+        return loader_of_windows(loader, many) if is_plain(loader) else Windows(loader, many)
 
     def arguments(self) -> dict[str, Any]:
-        """What ``find_lr`` takes."""
-        accelerator = self.trainer.accelerator
+        args, accelerator = self.args, self.trainer.accelerator
         return {
             "model": self.model,
             "optimizer": self.optimizer,
             "data": self.data,
             "loss_fn": self.mixed.around(self.loss),
-            "accumulate": self.args.gradient_accumulation_steps,
+            "accumulate": args.gradient_accumulation_steps,
             "autocast": self.mixed if accelerator.native_amp else None,
             "scaler": accelerator.scaler,
-            "clip_norm": self.args.max_grad_norm if self.args.max_grad_norm > 0 else None,
-            "total_steps": self._total_steps(),
-            "schedule": None if self.own_schedule else SCHEDULES.get(str(getattr(kind := self.args.lr_scheduler_type, "value", kind))),
+            "clip_norm": args.max_grad_norm if args.max_grad_norm > 0 else None,
+            "total_steps": int(args.max_steps) if args.max_steps > 0 else math.ceil(args.num_train_epochs * len(self.data)),
+            "schedule": None if self.own_schedule else SCHEDULES.get(str(getattr(kind := args.lr_scheduler_type, "value", kind))),
             "keep": [self.trainer, *configs_of(self.model)],  # some models write into theirs
         }
-
-    def _total_steps(self) -> int:
-        if self.args.max_steps > 0:
-            return int(self.args.max_steps)
-        steps: int = math.ceil(self.args.num_train_epochs * len(self.data))
-        return steps
 
     def loss(self, model: nn.Module, batch: Any) -> Tensor:
         """What ``training_step`` would run backward, times the number of such losses in a step: the mean is taken here, the sum there."""
@@ -162,32 +149,30 @@ def trainer_mode(trained: Any) -> Any:
 
 def configs_of(model: Any) -> list[Any]:
     """Those that tokens are looked up in."""
-    configs = [model.config.get_text_config()] if hasattr(model, "config") else []
-    return [*configs, *([model.generation_config] if getattr(model, "generation_config", None) else [])]
+    generation = getattr(model, "generation_config", None)
+    return [*([model.config.get_text_config()] if hasattr(model, "config") else []), *([generation] if generation else [])]
 
 
 def aligned_tokens(model: Any, processor: Any) -> list[tuple[Any, dict[str, Any]]]:
     """What ``train()`` changes in the model's configs where its tokenizer has other special tokens; undone here, and not told."""
     if not isinstance(processor, (PreTrainedTokenizerBase, ProcessorMixin)) or not hasattr(model, "config"):
         return []
-    owners, found = configs_of(model), []
+    owners, changed = configs_of(model), []
     before = [dict(vars(owner)) for owner in owners]
     with replaced(logging.getLogger(align_special_tokens.__module__), disabled=True):
         align_special_tokens(model, processor)
     for owner, values in zip(owners, before, strict=True):
-        found.append((owner, {name: value for name, value in vars(owner).items() if name not in values or values[name] != value}))
+        changed.append((owner, {name: value for name, value in vars(owner).items() if name not in values or values[name] != value}))
         vars(owner).update(values)
-    return [(owner, changes) for owner, changes in found if changes]
+    return changed
 
 
 def loader_of_windows(loader: DataLoader[Any], many: int) -> DataLoader[Any]:
-    """A loader whose every batch is a window. ``drop_last`` leaves out the last micro-batch if it is short, not the last window."""
+    """A loader of windows. ``drop_last`` leaves out the last micro-batch if it is short, not the last window."""
     batches: Any = loader.batch_sampler
     size, drops = batches.batch_size, batches.drop_last
-    rest = len(batches.sampler) % (many * size)
-    windows = Collate(loader.collate_fn, size, drops)
-    drops_window = drops and rest < size  # then nothing is left of it
-    return rebatched(loader, many * size, collate_fn=windows, drop_last=drops_window)
+    nothing_left = len(batches.sampler) % (many * size) < size  # of the last window
+    return rebatched(loader, many * size, collate_fn=Collate(loader.collate_fn, size, drops), drop_last=drops and nothing_left)
 
 
 @dataclass(frozen=True)

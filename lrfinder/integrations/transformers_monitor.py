@@ -40,7 +40,7 @@ class SharpnessCallback(TrainerCallback):  # type: ignore[misc]
         batch: What is read on.
 
     Raises:
-        BadType, BadArgument: If it is no trainer, or ``train()`` would do what cannot be followed (see ``from_trainer``).
+        BadType, BadArgument: Where ``from_trainer`` does.
     """
 
     def __init__(self, trainer: Trainer, *, every: int = 100, batch: Any = None, log: bool = True, **settings: Any) -> None:
