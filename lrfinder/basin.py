@@ -22,25 +22,15 @@ FEW = 5  # points in a basin below which its edges are coarse
 
 @dataclass(frozen=True)
 class Basin:
-    """Where the smoothed loss is low, in log10 of the LR.
+    """Where the smoothed loss is low, in log10 of the LR."""
 
-    Attributes:
-        left: Left edge, interpolated between grid points.
-        right: Right edge.
-        points: Sweep points inside.
-        decrease: How far the smoothed loss fell.
-        noise: Standard deviation of one batch's loss around the smooth curve.
-        open_left: Whether the loss fell from the first point on, so that the true edge may lie below it.
-        open_right: Whether the sweep ended inside without breaking.
-    """
-
-    left: float
+    left: float  # edge, interpolated between grid points
     right: float
-    points: int
-    decrease: float
-    noise: float
-    open_left: bool
-    open_right: bool
+    points: int  # of the sweep inside
+    decrease: float  # how far the smoothed loss fell
+    noise: float  # standard deviation of one batch's loss around the smooth curve
+    open_left: bool  # whether the loss fell from the first point on, so that the true edge may lie below it
+    open_right: bool  # whether the sweep ended inside without breaking
 
     @property
     def midpoint(self) -> float:
@@ -50,11 +40,7 @@ class Basin:
 
 
 def find_basin(curve: LRCurve) -> Basin:
-    """The connected stretch around the minimum of the smoothed loss where at least 80 % of the decrease is reached.
-
-    Raises:
-        NoSuggestionError: If the curve is too short, or its loss does not fall by more than batch noise explains.
-    """
+    """The connected stretch around the minimum of the smoothed loss where at least 80 % of the decrease is reached."""
     curve.check_length()
     x, loss = np.log10(curve.lrs[: curve.clean]), curve.smooth[: curve.clean]
     lowest = int(loss.argmin())
@@ -63,13 +49,15 @@ def find_basin(curve: LRCurve) -> Basin:
     check_falls(curve, min(decrease, float(loss[0] - loss[lowest])), noise)  # from the first point too: a rise is no fall
     level = curve.initial - CONSTANTS.depth * decrease
     first, last = stretch(loss, level)
+    # Within the stretch that counts as initial, by more than chance and by a share that moves the left edge.
+    falls_at_once = float(loss[0]) - curve.initial > max((1 - CONSTANTS.depth) * decrease, chance(curve, noise))
     return Basin(
         left=left_edge(x, loss, first, level),
         right=float(x[last]),
         points=last - first + 1,
         decrease=decrease,
         noise=noise,
-        open_left=first == 0 or falls_at_once(curve, decrease, noise),
+        open_left=first == 0 or falls_at_once,
         open_right=last == len(loss) - 1 and curve.break_lr is None,
     )
 
@@ -85,14 +73,12 @@ def stretch(loss: Floats, level: float) -> tuple[int, int]:
 
 
 def left_edge(x: Floats, loss: Floats, first: int, level: float) -> float:
-    """Where the stretch that starts at point ``first`` begins, between the grid points."""
-    return float(x[0]) if first == 0 else crossing(x, loss, first, level)
-
-
-def crossing(x: Floats, loss: Floats, index: int, level: float) -> float:
-    """Where the loss crosses the level between point ``index - 1`` (above) and ``index`` (below)."""
-    share = (loss[index - 1] - level) / (loss[index - 1] - loss[index])
-    return float(x[index - 1] + share * (x[index] - x[index - 1]))
+    """Where the stretch that starts at point ``first`` begins: where the loss crosses the level between it and the point before."""
+    if first == 0:
+        return float(x[0])
+    before = first - 1
+    share = (loss[before] - level) / (loss[before] - loss[first])
+    return float(x[before] + share * (x[first] - x[before]))
 
 
 def batch_noise(curve: LRCurve, lowest: int) -> float:
@@ -115,11 +101,6 @@ def chance(curve: LRCurve, noise: float) -> float:
     return max(SIGNIFICANT * noise * math.sqrt(variance), ROUNDING * abs(curve.initial))
 
 
-def falls_at_once(curve: LRCurve, decrease: float, noise: float) -> bool:
-    """Whether the loss falls within the stretch that counts as initial by more than chance, and by a share that moves the left edge."""
-    return float(curve.smooth[0]) - curve.initial > max((1 - CONSTANTS.depth) * decrease, chance(curve, noise))
-
-
 def check_falls(curve: LRCurve, decrease: float, noise: float) -> None:
     """Refuse a curve whose fall may be chance."""
     if not decrease > chance(curve, noise):
@@ -134,15 +115,7 @@ def soft_minimum(x: Sequence[float], losses: Sequence[float], before: float) -> 
     """Mean of ``x`` with weights ``exp(-r / softness) - exp(-1 / softness)``; ``r`` is the share of the decrease that a point misses.
 
     A point at the initial loss or above weighs nothing. Several points share the answer where several are as good, so that one lucky
-    batch moves it less than it would move the minimum itself.
-
-    Args:
-        x: Places, log10 of the LR.
-        losses: Loss reached at each; infinite where the training blew up.
-        before: Loss before.
-
-    Returns:
-        The place; where nothing got better, a half below the lowest.
+    batch moves it less than it would move the minimum itself. Where nothing got better, a half below the lowest.
     """
     if not min(losses) < before:
         return min(x) - 0.5
@@ -159,5 +132,4 @@ def missed_shares(losses: Sequence[float], before: float) -> Floats:
 
 
 def weights_of(missed: Floats) -> Floats:
-    """What each point weighs."""
     return np.asarray(np.exp(-missed / CONSTANTS.softness) - math.exp(-1 / CONSTANTS.softness), dtype=np.float64)

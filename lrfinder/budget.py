@@ -25,29 +25,17 @@ TRIAL_SHARE = 0.06  # for the training at the answer itself
 
 @dataclass(frozen=True)
 class Budget:
-    """What to make of it.
+    """What to make of it."""
 
-    Attributes:
-        coarse: Points a decade of the coarse sweep.
-        fine: Points a decade of the fine sweep; 0 if there is none.
-        finest: Points of the fine sweep at most.
-        length: Steps of the short trainings; 0 if there are none.
-        longer: Steps of those that are made, beyond the budget, where the short ones moved hardly anything.
-        large: Whether many of them are made.
-        trial: Steps of the training at the answer.
-        batches: Batches that curvature is taken on.
-        products: Hessian-vector products at most.
-    """
-
-    coarse: float
-    fine: float
-    finest: int
-    length: int
-    longer: int
-    large: bool
-    trial: int
-    batches: int
-    products: int
+    coarse: float  # points a decade of the coarse sweep
+    fine: float  # of the fine sweep; 0 if there is none
+    finest: int  # points of the fine sweep at most
+    length: int  # steps of the short trainings; 0 if there are none
+    longer: int  # of those that are made, beyond the budget, where the short ones moved hardly anything
+    large: bool  # whether many of them are made
+    trial: int  # steps of the training at the answer
+    batches: int  # that curvature is taken on
+    products: int  # Hessian-vector ones, at most
 
     def held_to(self, total_steps: int | None) -> Budget:
         """No short training longer than the planned one."""
@@ -57,27 +45,24 @@ class Budget:
 
 
 def split_budget(budget: str | int) -> Budget:
-    """``"quick"``, ``"standard"``, ``"thorough"``, or a number of gradients.
-
-    Raises:
-        BadArgument: If the name is unknown or the number too small for a sweep.
-    """
+    """What is made of one of the ``BUDGETS``, or a number of gradients."""
     gradients = number_of_gradients(budget)
-    left = gradients - (TWO_SWEEPS if gradients >= BOTH else ONE_SWEEP)
+    both = gradients >= BOTH
+    left = gradients - (TWO_SWEEPS if both else ONE_SWEEP)
     if left < ENOUGH:
         return without_trainings(gradients)
     large = left >= LARGE
     length = round(left / (MANY if large else FEW))
     return Budget(
-        coarse=COARSE if gradients >= BOTH else COARSE_ONLY,
-        fine=FINE if gradients >= BOTH else 0.0,
+        coarse=COARSE if both else COARSE_ONLY,
+        fine=FINE if both else 0.0,
         finest=FINEST,
         length=length,
         longer=LONGER * length,
         large=large,
         trial=trial_steps(gradients),
-        batches=2 if gradients >= BOTH else 1,
-        products=10 if gradients >= BOTH else 7,
+        batches=2 if both else 1,
+        products=10 if both else 7,
     )
 
 
@@ -89,12 +74,10 @@ def without_trainings(gradients: int) -> Budget:
 
 
 def trial_steps(gradients: int) -> int:
-    """Of the training at the answer."""
     return max(12, min(40, round(TRIAL_SHARE * gradients)))
 
 
 def number_of_gradients(budget: str | int) -> int:
-    """The number behind a name."""
     if not isinstance(budget, str):
         return positive_int("budget", budget, least=LEAST)
     if budget not in BUDGETS:
@@ -108,17 +91,11 @@ PRODUCT = 2.3  # a Hessian-vector product over one batch, through a kept graph (
 
 @dataclass
 class Spent:
-    """Counts of passes over one batch each.
-
-    Attributes:
-        steps: Training steps.
-        forwards: Forward passes without a backward pass.
-        products: Hessian-vector products.
-    """
+    """Counts of passes over one batch each."""
 
     steps: int = 0
-    forwards: int = 0
-    products: int = 0
+    forwards: int = 0  # without a backward pass
+    products: int = 0  # Hessian-vector ones
 
     def looked(self, by_loss: bool, batches: int = 1) -> None:
         """The loss of so many batches was asked for: a forward pass each, or a whole step where that alone tells it."""
@@ -153,10 +130,9 @@ def expected_gradients(spend: Budget, start_lr: float, end_lr: float, curvature:
 
 
 def most_trainings(spend: Budget) -> int:
-    """How many short trainings there will be at most, where the sweep has a basin and they tell something."""
+    """How many there will be, where the sweep has a basin and they tell something."""
     return len(CONSTANTS.fine_offsets if spend.large else CONSTANTS.offsets) + CONSTANTS.extensions
 
 
 def usual_trainings(spend: Budget) -> int:
-    """How many there are in most cases."""
     return most_trainings(spend) - CONSTANTS.extensions + 1

@@ -92,11 +92,7 @@ def suggest_lr(
 
 
 def centre_of(curve: LRCurve, needed: bool = False) -> tuple[float, Basin | None]:
-    """Where to look for the best LR, in log10, and the basin; without a basin, unless it is ``needed``, below the break.
-
-    Raises:
-        NoSuggestionError: If the curve is too short, or a basin is needed and there is none.
-    """
+    """Where to look for the best LR, in log10, and the basin; without a basin, unless it is ``needed``, below the break."""
     try:
         basin = find_basin(curve)
     except NoSuggestionError:
@@ -114,29 +110,17 @@ def below_break(curve: LRCurve) -> float:
 
 @dataclass(frozen=True)
 class Place:
-    """Where the evidence puts the best LR, before what is planned is allowed for.
+    """Where the evidence puts the best LR, before what is planned is allowed for."""
 
-    Attributes:
-        centre: Middle of the basin of the sweep, or what stands for it; log10.
-        basin: None if the sweep has none.
-        trained: Steps of the short trainings, if they decide.
-        escaped: Whether they show how soon a plateau is left.
-        plateau: Whether they moved nothing.
-    """
-
-    centre: float
+    centre: float  # middle of the basin of the sweep, or what stands for it; log10
     basin: Basin | None
-    trained: int | None = None
-    escaped: bool = False
-    plateau: bool = False
+    trained: int | None = None  # steps of the short trainings, if they decide
+    escaped: bool = False  # whether they show how soon a plateau is left
+    plateau: bool = False  # whether they moved nothing
 
 
 def place_of(curve: LRCurve, probes: Probes | None) -> Place:
-    """The short trainings' place, if there are any and they moved the loss; else the sweep's, or that of its break.
-
-    Raises:
-        NoSuggestionError: If the curve is too short, or nothing in it and in the trainings says anything.
-    """
+    """The short trainings' place, if there are any and they moved the loss; else the sweep's, or that of its break."""
     nothing_else = probes is None or (curve.break_lr is None and not got_better(curve, probes))
     centre, basin = centre_of(curve, needed=nothing_else)
     if probes is None or on_plateau(curve, probes, basin):
@@ -168,10 +152,9 @@ def break_ceiling(curve: LRCurve) -> float:
 
 
 def corrected_break(curve: LRCurve) -> float | None:
-    """Where the loss starts to be unstable: the break seen, less what a rising LR overshoots until the loss shows it.
+    """Where the loss starts to be unstable: the break, less what a rising LR overshoots until the loss shows it; None without a break.
 
-    An unstable mode needs ``ln(A) / r`` steps' worth of growth while the LR rises by ``r`` a step, so the break is seen later by
-    ``exp(sqrt(r ln A))`` (docs/formulas.md#overshoot). None if the sweep did not break.
+    It is seen later by ``exp(sqrt(r ln A))``, where ln(LR) rises by ``r`` a step (docs/formulas.md#overshoot).
     """
     if curve.break_lr is None or len(curve.lrs) < 2:
         return None
@@ -202,7 +185,6 @@ def sweep_doubts(curve: LRCurve, basin: Basin | None, trained: bool) -> list[Dou
 
 
 def probe_doubts(probes: Probes | None) -> list[Doubt]:
-    """What is doubtful about the short trainings."""
     if probes is None:
         return []
     doubts = [Doubt.SMALL_SET_ASIDE] if probes.scored is not None and probes.scored < FEW_SAMPLES else []
@@ -225,7 +207,6 @@ def limit_doubts(lr: float, curve: LRCurve, limit: StableLR | None, no_limit: st
 
 
 def plan_doubts(given: int | None, steps: int, schedule: str | None) -> list[Doubt]:
-    """What was assumed about the training."""
     doubts = [] if given is not None else [Doubt.HORIZON_ASSUMED]
     if steps > CONSTANTS.largest_steps:
         doubts.append(Doubt.HORIZON_EXTRAPOLATED)

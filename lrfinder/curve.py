@@ -123,14 +123,9 @@ class LRCurve(Result):
         if len(self.lrs) and not (self.lrs[0] >= SMALLEST_LR and self.lrs[-1] <= LARGEST_LR):
             raise ValueError(f"lrs from {self.lrs[0]:g} to {self.lrs[-1]:g} do not lie between {SMALLEST_LR:g} and {LARGEST_LR:g}")
 
-    @property
+    @cached_property  # a report and a picture ask for it some twenty times
     def smooth(self) -> Floats:
         """Smoothed losses, shape ``(n,)``: centred, so without lag; NaN from the first loss on that is not finite."""
-        return self._smooth
-
-    @cached_property
-    def _smooth(self) -> Floats:
-        """Made once: a report and a picture ask for it some twenty times."""
         values = smooth(self.corrected, self.window, self.initial if self.clean else np.nan)
         values.setflags(write=False)
         return values
@@ -178,12 +173,11 @@ class LRCurve(Result):
     def clr_range(self) -> tuple[float, float]:
         """Base and max LR for cyclical training by Smith's test: from where the metric begins to rise to where it stops or gets ragged.
 
-        The paper reads both off the plot of an accuracy over linearly rising LRs ("when the accuracy starts to increase and when the
-        accuracy slows, becomes ragged, or starts to fall"; Smith 2017, arXiv:1506.01186, section 3.3). Here, on ``smooth_metric`` as far
-        as the losses are finite: let ``top`` be its first highest point and ``foot`` the lowest before that. The base is where it has last
-        gained a tenth of the way from ``foot`` to ``top``. The max is where it has first gained nine tenths of it, or, if it fell by more
-        than a tenth and than chance before, the highest point before that fall. A sweep shorter than a few passes over the data reads too
-        high: its LR rises faster than the net learns.
+        The paper reads both off the plot of an accuracy over linearly rising LRs (Smith 2017, arXiv:1506.01186, section 3.3). Here, on
+        ``smooth_metric`` as far as the losses are finite: let ``top`` be its first highest point and ``foot`` the lowest before that. The
+        base is where it has last gained a tenth of the way from ``foot`` to ``top``. The max is where it has first gained nine tenths of
+        it, or, if it fell by more than a tenth and than chance before, the highest point before that fall. A sweep shorter than a few
+        passes over the data reads too high: its LR rises faster than the net learns.
 
         Raises:
             NoSuggestionError: If there is no metric, the curve is too short, or the metric does not rise by more than chance.
@@ -249,8 +243,7 @@ class LRCurve(Result):
     @property
     def setting(self) -> str:
         """What it holds for, in words."""
-        recipe = f" ({self.recipe})" if self.recipe else ""
-        return f"{self.model}, {self.optimizer}, batch {self.batch_size or '?'}{recipe}, seed {self.seed}"
+        return f"{self.model}, {self.optimizer}, batch {self.batch_size or '?'}{self.recipe and f' ({self.recipe})'}, seed {self.seed}"
 
     def rows(self) -> list[tuple[Any, ...]]:
         columns = {"lr": self.lrs, "loss": self.losses, "smooth": self.smooth, **({"metric": self.metric} if len(self.metric) else {})}

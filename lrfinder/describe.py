@@ -19,13 +19,11 @@ def describe_suggestion(found: Suggestion) -> str:
     low, high = found.interval
     lines = headline(f"suggested lr {found.lr:.2g}   good range {low:.2g} to {high:.2g}   ({plan(found)})")
     lines += [line for label, text in evidence(found) for line in row(label, text)]
-    if sentences(found):
-        lines += ["doubts", *bullets(sentences(found))]
-    return "\n".join(lines)
+    sentences = [doubt.value for doubt in all_doubts(found)]
+    return "\n".join([*lines, "doubts", *bullets(sentences)] if sentences else lines)
 
 
 def plan(found: Suggestion) -> str:
-    """The training the suggestion is for."""
     kind = "constant LR" if found.schedule is None else SCHEDULE_NAMES[found.schedule]
     return f"{kind}, {found.total_steps:,} steps"
 
@@ -44,14 +42,10 @@ def evidence(found: Suggestion) -> Iterator[tuple[str, str]]:
     if tried is not None:
         losses = f"from {tried.before:.3g} to {tried.after:.3g}"
         yield "confirmed", f"{tried.steps} steps at {tried.lr:.2g} took the loss on {tried.scored_on} {losses}"
-    curve = found.curve
-    meaning = meaning_of(curve.optimizer)
+    meaning = meaning_of(found.curve.optimizer)
     if meaning is not None:
         yield "this lr", meaning
-    yield (
-        "valid for",
-        f"{curve.model}, {curve.optimizer}, batch {curve.batch_size or '?'}{curve.recipe and f' ({curve.recipe})'}, seed {curve.seed}",
-    )
+    yield "valid for", found.curve.setting
     if found.gradients:
         yield "cost", f"{found.gradients:.0f} gradients"
 
@@ -65,12 +59,10 @@ def course(found: Suggestion) -> Iterator[tuple[str, float, float]]:
 
 
 def factors_text(found: Suggestion) -> str:
-    """What the middle of the basin was multiplied by."""
     return " ".join([f"middle {found.midpoint:.2g}", *(f"x{value:.2g} ({name})" for name, value in found.factors.items())])
 
 
 def sweep_text(found: Suggestion) -> str:
-    """Where the sweep was low and where it broke."""
     low, high = found.basin
     corrected = corrected_break(found.curve)
     broke = (
@@ -82,7 +74,6 @@ def sweep_text(found: Suggestion) -> str:
 
 
 def probes_text(probes: Probes) -> str:
-    """How many short trainings, where the best ones lie, and what they were scored on."""
     blown = sum(not math.isfinite(run.after) for run in probes.runs)
     samples = "samples" if probes.scored is None else f"{probes.scored} samples"
     share = f" ({probes.share:.0%} set aside)" if probes.share else ""
@@ -92,7 +83,6 @@ def probes_text(probes: Probes) -> str:
 
 
 def curvature_text(found: Suggestion) -> str:
-    """The limit, or why there is none, and whether the two measurements agree."""
     limit = found.limit
     if limit is None:
         return f"not measured: {found.no_limit}" if found.no_limit else "not measured"
@@ -109,7 +99,6 @@ def curvature_text(found: Suggestion) -> str:
 
 
 def warmup_text(advice: WarmUp, lr: float, limit: StableLR) -> str:
-    """Whether to warm up, how long and from where."""
     if advice.own:
         usual = "" if advice.start_lr == lr * ONECYCLE_START else f": pass div_factor={math.ceil(lr / advice.start_lr)}"
         return f"1cycle has its own, from {advice.start_lr:.2g}, where the first steps are stable{usual}"
@@ -140,29 +129,26 @@ def schedule_text(found: Suggestion) -> str:
 def all_doubts(found: Suggestion) -> list[Sentence]:
     """Every doubt, also those about the curvature measurement that the suggestion does not repeat."""
     told = (CurvatureDoubt.NOT_CONVERGED, CurvatureDoubt.NOISE_UNSURE)  # as a doubt of its own, and in the line about curvature
-    about_limit = [doubt for doubt in found.limit.doubts if doubt not in told] if found.limit else []
-    return [*found.doubts, *about_limit]
-
-
-def sentences(found: Suggestion) -> list[str]:
-    """All of them as the print has them."""
-    return [doubt.value for doubt in all_doubts(found)]
+    about_limit = found.limit.doubts if found.limit else ()
+    return [*found.doubts, *(doubt for doubt in about_limit if doubt not in told)]
 
 
 def describe_probes(probes: Probes) -> str:
-    """The short trainings as a table."""
-    cells = [[f"{run.lr:.2g}", f"{run.after:.4g}" if math.isfinite(run.after) else "blew up"] for run in probes.runs]
+    cells = [[f"{run.lr:.2g}", shown(run.after)] for run in probes.runs]
     return "\n".join([*wrapped(probes_text(probes)), *row("before", f"loss {probes.before:.4g}"), *table([["lr", "loss after"], *cells])])
 
 
+def shown(loss: float) -> str:
+    """A loss, if there was one left."""
+    return f"{loss:.4g}" if math.isfinite(loss) else "blew up"
+
+
 def describe_run(run: ProbeRun) -> str:
-    """One short training."""
     after = f"left a loss of {run.after:.4g}" if math.isfinite(run.after) else "blew up"
     return "\n".join(headline(f"{run.steps} steps at a constant lr of {run.lr:.2g} {after}"))
 
 
 def describe_confirmation(tried: Confirmation) -> str:
-    """The short training at the suggestion."""
     verdict = "passed" if tried.passed else "failed"
     losses = f"from {tried.before:.4g} to {tried.after:.4g}"
     return "\n".join(headline(f"{verdict}: {tried.steps} steps at {tried.lr:.2g} took the loss on {tried.scored_on} {losses}"))
@@ -185,13 +171,6 @@ MEANINGS = {  # by the part of the class name that is the same in every package 
 
 
 def meaning_of(optimizer: str) -> str | None:
-    """What the LR means, for an optimizer in the words of ``describe_optimizer``; None if it is the usual.
-
-    Example:
-        >>> meaning_of("SGDScheduleFree(momentum=0.9)").split(",")[0]
-        'stays constant after the warm-up'
-        >>> meaning_of("AdamW(weight_decay=0.01)") is None
-        True
-    """
+    """What the LR means, for an optimizer in the words of ``describe_optimizer``; None if it is the usual."""
     found = dict.fromkeys(text for part, text in MEANINGS.items() if part in optimizer)
     return "; ".join(found) or None

@@ -13,7 +13,6 @@ from lrfinder.smoothing import clean_length, initial_count
 
 
 def describe_curve(curve: LRCurve) -> str:
-    """What was swept and how it ended, then what can be read off."""
     where = f" at {curve.break_lr:.2g}" if curve.break_lr else ""
     of = "" if curve.group is None else f" of group {curve.group}{curve.group_name and f' ({curve.group_name})'} alone"
     scored = "; loss on val_data" if curve.scored_on == "val_data" else ""
@@ -23,14 +22,16 @@ def describe_curve(curve: LRCurve) -> str:
 
 
 def findings(curve: LRCurve) -> Iterator[str]:
-    """One line each."""
     yield curve.setting
-    rules = ", ".join(f"{name} {lr:.2g}" for name, lr in curve.suggestions().items())
-    yield f"rules: {rules or 'none finds a learning rate'}"
+    yield f"rules: {rules_text(curve)}"
     if len(curve.metric):
         yield metric_text(curve)
     if curve.groups:
         yield f"groups alone: {groups_text(curve)}"
+
+
+def rules_text(curve: LRCurve) -> str:
+    return ", ".join(f"{name} {lr:.2g}" for name, lr in curve.suggestions().items()) or "none finds a learning rate"
 
 
 def metric_text(curve: LRCurve) -> str:
@@ -48,7 +49,6 @@ def metric_text(curve: LRCurve) -> str:
 
 
 def groups_text(curve: LRCurve) -> str:
-    """Which group breaks first and where, then the others."""
     breaks = curve.group_breaks
     known = {found.group for found in breaks}
     parts = [f"{breaks[0]} breaks first, at {breaks[0].lr:.2g}"] if breaks else []
@@ -60,7 +60,7 @@ def groups_text(curve: LRCurve) -> str:
 
 def unbroken(alone: LRCurve) -> str:
     """How a sweep ended that did not break."""
-    return f"never broke up to {alone.lrs[-1] / alone.ratio:.2g}" if alone.status == "completed" and len(alone.lrs) else f"{alone.status}"
+    return f"never broke up to {alone.lrs[-1] / alone.ratio:.2g}" if alone.status == "completed" and len(alone.lrs) else alone.status
 
 
 RULE_WORDS = {
@@ -95,7 +95,6 @@ def explain_curve(curve: LRCurve) -> str:
 
 
 def plan_story(curve: LRCurve) -> list[str]:
-    """What was planned and how the losses are prepared."""
     scored = "of val_data after each step" if curve.scored_on == "val_data" else "of each step's batch before its update"
     text = (
         f"Planned were {curve.num_iter} steps from {curve.start_lr:.2g} to {curve.end_lr:.2g}, {curve.mode}; {len(curve.lrs)} were made. "
@@ -110,7 +109,6 @@ def plan_story(curve: LRCurve) -> list[str]:
 
 
 def rules_story(curve: LRCurve) -> list[str]:
-    """What every published rule says, and what it takes; or why it says nothing."""
     lines = paragraph("The published rules say")
     for name in RULES:
         try:
@@ -123,7 +121,6 @@ def rules_story(curve: LRCurve) -> list[str]:
 
 
 def metric_words(curve: LRCurve) -> list[str]:
-    """How the cyclical range is read off."""
     try:
         base, top = curve.clr_range()
     except NoSuggestionError as error:

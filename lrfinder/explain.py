@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from hessian.doubts import Sentence
 from hessian.explain import limit_story
 from hessian.layout import bullets, capital, formula, headline, paragraph, table, wrapped
 from hessian.results import StableLR
@@ -14,9 +15,9 @@ from lrfinder.basin import missed_shares, weights_of
 from lrfinder.combine import AMPLIFICATION, LOWERED, SPREAD, agreement, best_of, corrected_break
 from lrfinder.constants import CONSTANTS
 from lrfinder.curve import LRCurve
-from lrfinder.describe import all_doubts, plan, warmup_start
+from lrfinder.describe import all_doubts, plan, shown, warmup_start
 from lrfinder.doubts import Doubt
-from lrfinder.explain_factors import NEAR, factors_story, trainings_decide
+from lrfinder.explain_factors import NEAR, factors_story, trained_steps
 from lrfinder.results import Probes, Suggestion
 from lrfinder.warmup import ONECYCLE_START, SHARE, WarmUp
 
@@ -39,7 +40,6 @@ def explain_suggestion(found: Suggestion) -> str:
 
 
 def sweep_story(curve: LRCurve) -> list[str]:
-    """The ramp, the fall of the loss, and the break with its correction."""
     lrs, text = curve.lrs, f"In {len(curve.lrs)} steps the LR rose from {curve.lrs[0]:.2g} to {curve.lrs[-1]:.2g}"
     if len(lrs) > 1 and curve.mode == "exponential":
         text += f", by a factor of {lrs[1] / lrs[0]:.3g} a step"
@@ -49,7 +49,6 @@ def sweep_story(curve: LRCurve) -> list[str]:
 
 
 def break_story(curve: LRCurve) -> list[str]:
-    """Where the loss broke, and what of that is overshoot."""
     stable = corrected_break(curve)
     if curve.break_lr is None or stable is None:
         return paragraph(f"The loss did not break up to {curve.lrs[-1]:.2g}, so the sweep bounds the LR from above only there.")
@@ -66,7 +65,6 @@ def break_story(curve: LRCurve) -> list[str]:
 
 
 def basin_story(found: Suggestion) -> list[str]:
-    """The basin and its middle, or what stands for it."""
     (low, high), middle = found.basin, found.midpoint
     if low == high:
         stands = math.log10(middle) - CONSTANTS.without_basin
@@ -87,7 +85,6 @@ def basin_story(found: Suggestion) -> list[str]:
 
 
 def trainings_story(found: Suggestion, probes: Probes) -> list[str]:
-    """What each short training reached and weighs, and the soft minimum."""
     losses, steps = [run.after for run in probes.runs], probes.runs[0].steps
     share = f" ({probes.share:.0%} of the data, set aside)" if probes.share else ""
     samples = "samples" if probes.scored is None else f"{probes.scored} samples"
@@ -114,18 +111,12 @@ def trainings_story(found: Suggestion, probes: Probes) -> list[str]:
         f"exp(-1 / {CONSTANTS.softness:g}). The mean of log(lr) by these weights is their soft minimum:"
     )
     lines += formula(f"lr = {10 ** best_of(probes):.3g}")
-    if not trainings_decide(found):
+    if trained_steps(found) is None:
         lines += paragraph("Beside what the sweep gained that moved nothing, so their order is chance, and the sweep decides.")
     return lines
 
 
-def shown(loss: float) -> str:
-    """A loss, if there was one left."""
-    return f"{loss:.4g}" if math.isfinite(loss) else "blew up"
-
-
 def range_story(found: Suggestion) -> list[str]:
-    """The interval."""
     (low, high), factor = found.interval, 10**SPREAD
     text = f"{low:.2g} to {high:.2g}: the suggestion divided and multiplied by 10^{SPREAD:g} = {factor:.2g}"
     if high < 0.999 * found.lr * factor:
@@ -134,7 +125,6 @@ def range_story(found: Suggestion) -> list[str]:
 
 
 def curvature_story(found: Suggestion) -> list[str]:
-    """The limit, whether the sweep agrees, and what it means for the first steps."""
     limit = found.limit
     if limit is None:
         return paragraph(f"Not measured: {found.no_limit}" if found.no_limit else "Not measured.")
@@ -145,7 +135,6 @@ def curvature_story(found: Suggestion) -> list[str]:
 
 
 def warmup_story(advice: WarmUp, lr: float, limit: StableLR, steps: int) -> list[str]:
-    """How the LR should rise at the start."""
     if advice.own:
         first = [] if limit.first_step_lr is None else [limit.first_step_lr]
         bounds = ", ".join(f"{bound:.2g}" for bound in (lr * ONECYCLE_START, limit.curvature_lr, *first))
@@ -160,7 +149,6 @@ def warmup_story(advice: WarmUp, lr: float, limit: StableLR, steps: int) -> list
 
 
 def confirmation_story(found: Suggestion) -> list[str]:
-    """The training that confirmed it."""
     tried = found.confirmation
     if tried is None:
         return paragraph("No training was made at the suggestion.")
@@ -174,41 +162,35 @@ NOTHING = "It changed no number."
 
 
 def doubts_story(found: Suggestion) -> list[str]:
-    """Each sentence, and what the doubt lowered, replaced or left out."""
-    told = [f"{doubt.value} {effect(found, doubt)}" if isinstance(doubt, Doubt) else doubt.value for doubt in all_doubts(found)]
+    told = []
+    for doubt in all_doubts(found):
+        effect = EFFECTS[doubt](found) if doubt in EFFECTS else NOTHING
+        told.append(f"{doubt.value} {effect}" if isinstance(doubt, Doubt) else doubt.value)
     return bullets(told)
 
 
-def effect(found: Suggestion, doubt: Doubt) -> str:
-    """What it did to this suggestion."""
-    return EFFECTS[doubt](found) if doubt in EFFECTS else NOTHING
-
-
 def lowered(found: Suggestion) -> str:
-    """By how much the check lowered the answer."""
     ratio = found.factors.get(LOWERED)
     return NOTHING if ratio is None else f"It multiplied the answer by {ratio:.2g}, to {found.lr:.2g}."
 
 
 def cut_interval(found: Suggestion) -> str:
-    """Where the range ends, if the sweep bounds it."""
     high = found.interval[1]
     return f"The good range ends at {high:.2g}, where the sweep ended." if high < 0.999 * found.lr * 10**SPREAD else NOTHING
 
 
 def set_aside(found: Suggestion) -> str:
     """Whether the short trainings decided all the same: then it was the check that left the loss where it was."""
-    return NOTHING if trainings_decide(found) else "The short trainings were set aside, and the sweep decides."
+    return "The short trainings were set aside, and the sweep decides." if trained_steps(found) is None else NOTHING
 
 
 def start_of_warmup(found: Suggestion) -> str:
-    """Where to begin."""
     if found.warmup is None:
         return NOTHING
     return f"It asks for a start at {f'{found.warmup.start_lr:.2g}' if found.warmup.start_lr else 'zero'}; lr is not lowered."
 
 
-EFFECTS: dict[Doubt, Callable[[Suggestion], str]] = {
+EFFECTS: dict[Sentence, Callable[[Suggestion], str]] = {
     Doubt.NO_DIVERGENCE: cut_interval,
     Doubt.NO_FALL: lambda found: f"{found.midpoint:.2g} stands for the middle of the basin, from the break alone.",
     Doubt.PLATEAU: set_aside,

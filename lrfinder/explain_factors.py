@@ -17,12 +17,10 @@ NEAR = 1e-6  # relative difference up to which a formula and the factor that was
 NUMBERS = 19  # columns of "x0.43 = lr 0.069"
 
 Told = tuple[float, str]  # what the formula gives, and the formula with its numbers
-Teller = Callable[[Suggestion, "re.Match[str]"], Told]
 
 
 def factors_story(found: Suggestion) -> list[str]:
-    """The middle of the basin, what it was multiplied by, and what it was held to."""
-    lines = [*paragraph("The middle of the basin is multiplied by one factor after another:")]
+    lines = paragraph("The middle of the basin is multiplied by one factor after another:")
     lines += row(f"lr {found.midpoint:.2g}", "the middle of the basin", NUMBERS)
     for name, value, lr in course(found):
         lines += row(f"x{value:.2g} = lr {lr:.2g}", because(found, name, value), NUMBERS)
@@ -59,19 +57,12 @@ def trained_steps(found: Suggestion) -> int | None:
     return None
 
 
-def trainings_decide(found: Suggestion) -> bool:
-    """Whether the short trainings said where the best LR lies."""
-    return trained_steps(found) is not None
-
-
 def by_trainings(found: Suggestion, match: re.Match[str]) -> Told:
-    """From the middle of the basin to the soft minimum."""
     best = 10 ** (0.0 if found.probes is None else best_of(found.probes))
     return best / found.midpoint, f"their soft minimum over the middle, {best:.2g} / {found.midpoint:.2g}"
 
 
 def to_best(found: Suggestion, match: re.Match[str]) -> Told:
-    """From the soft minimum of short trainings to the best LR of as many steps."""
     c, trained = CONSTANTS, trained_steps(found) or 0
     told = (
         f"10^({c.from_trainings:g} + {c.from_longer:g} log10({trained} / {c.usual_training})), as the loss rises faster above the best LR"
@@ -80,19 +71,16 @@ def to_best(found: Suggestion, match: re.Match[str]) -> Told:
 
 
 def to_training(found: Suggestion, match: re.Match[str]) -> Told:
-    """From the middle of a sweep to a training of the reference length."""
     c = CONSTANTS
     told = f"10^{c.from_sweep:g}, as the best constant LR of {c.reference_steps} steps lies below the middle of a sweep"
     return 10**c.from_sweep, told
 
 
 def decaying(found: Suggestion, match: re.Match[str]) -> Told:
-    """For the peak of a schedule that decays."""
     return 10**CONSTANTS.decaying, f"10^{CONSTANTS.decaying:g}, as the LR is below its peak most of the time"
 
 
 def by_length(found: Suggestion, match: re.Match[str]) -> Told:
-    """For the length of the planned training."""
     c, steps, reference = CONSTANTS, int(match[1].replace(",", "")), int(match[2])
     held = min(steps, max(c.largest_steps, reference))
     told = f"({held:,} / {reference})^-{c.steps:g}" + (f", held at {held:,} steps" if held < steps else "")
@@ -100,7 +88,6 @@ def by_length(found: Suggestion, match: re.Match[str]) -> Told:
 
 
 def by_passes(found: Suggestion, match: re.Match[str]) -> Told:
-    """For how often the data are seen."""
     c, curve = CONSTANTS, found.curve
     size, samples = curve.batch_size or 0, curve.samples or 0
     counted = min(size, c.batch_cap)
@@ -111,13 +98,11 @@ def by_passes(found: Suggestion, match: re.Match[str]) -> Told:
 
 
 def by_break(found: Suggestion, match: re.Match[str]) -> Told:
-    """Never above the break."""
     ceiling, before = break_ceiling(found.curve), before_factor(found, BREAK)
     return ceiling / before, f"{before:.2g} would lie above {ceiling:.2g}, where the sweep became unstable"
 
 
 def by_curvature(found: Suggestion, match: re.Match[str]) -> Told:
-    """With full batches, not above the curvature limit, or a multiple that a warm-up leads past safely."""
     times = CATAPULT if found.schedule == "onecycle" else 1.0
     ceiling, before = times * (0.0 if found.limit is None else found.limit.curvature_lr), before_factor(found, CURVATURE)
     why = f"{times:g} x the limit" if times != 1 else "the limit"
@@ -125,19 +110,17 @@ def by_curvature(found: Suggestion, match: re.Match[str]) -> Told:
 
 
 def by_failure(found: Suggestion, match: re.Match[str]) -> Told:
-    """Divided until a short training got better."""
     before = before_factor(found, LOWERED)
     thirds = round(-math.log(found.factors[LOWERED], 3))
     return 3.0**-thirds, f"a training at {before:.2g} raised the loss, so it was divided by 3 until one lowered it, {thirds} times"
 
 
 def before_factor(found: Suggestion, name: str) -> float:
-    """The LR before a factor."""
     lrs = [found.midpoint, *(lr for _, _, lr in course(found))]
     return lrs[list(found.factors).index(name)]
 
 
-TELLERS: dict[str, Teller] = {  # by the names that combine, horizon and find give their factors
+TELLERS: dict[str, Callable[[Suggestion, re.Match[str]], Told]] = {  # by the names that combine, horizon and find give their factors
     r"short trainings of \d+ steps": by_trainings,
     r"soft minimum to best": to_best,
     r"sweep to training": to_training,

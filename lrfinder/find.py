@@ -160,7 +160,6 @@ def find_lr(
 
 
 def finish(bar: Progress, phase: str, result: object) -> None:
-    """A phase is over: the bar says what comes next, the log what was found."""
     bar.done(phase)
     LOGGER.debug("%s: %s", phase, "none" if result is None else result)
 
@@ -188,24 +187,20 @@ def curvature_limit(
 
 
 def confirm(found: Suggestion, prober: Prober, spend: Budget) -> Suggestion:
-    """The suggestion, tried out; lowered until a short training gets better, not worse.
+    """The suggestion, tried out; lowered until a short training gets better, not worse, down to a hundredth of it.
 
     A training at a constant LR at or above it, made before, will do: a schedule is below its peak most of the time.
-
-    Raises:
-        NoSuggestionError: If no LR down to a hundredth of it lowers the held-out loss.
     """
     plateau = Doubt.PLATEAU in found.doubts
-    above = None if plateau else passed_above(found)
-    if above is not None:
+    if not plateau and (above := passed_above(found)):
         return confirmed(found, above, 1.0)
     tried = prober.confirm(found.lr, spend.trial, found.schedule)
     longer = min(PATIENCE * spend.trial, found.total_steps)
     if not tried.passed:  # a plateau at the start is no failure
         tried = prober.confirm(found.lr, longer, found.schedule)
         if is_flat(tried, found, plateau):
-            flat = confirmed(found, tried, 1.0)
-            return flat if plateau else replace(flat, doubts=(*flat.doubts, Doubt.PLATEAU))
+            found = confirmed(found, tried, 1.0)
+            return found if plateau else replace(found, doubts=(*found.doubts, Doubt.PLATEAU))
     while not tried.passed and tried.lr > found.lr * LOWER ** (RETRIES - 0.5):
         tried = prober.confirm(tried.lr * LOWER, longer, found.schedule)
     if not tried.passed:
@@ -225,11 +220,13 @@ def is_flat(tried: Confirmation, found: Suggestion, plateau: bool) -> bool:
 
 def passed_above(found: Suggestion) -> Confirmation | None:
     """The short training nearest above the suggestion, if it got better."""
-    runs = () if found.probes is None else sorted(found.probes.runs, key=lambda run: run.lr)
-    above = next((run for run in runs if run.lr >= found.lr), None)
-    if found.probes is None or above is None or not above.after < found.probes.before:
+    probes = found.probes
+    if probes is None:
         return None
-    return Confirmation(lr=above.lr, steps=above.steps, before=found.probes.before, after=above.after, scored_on=found.probes.scored_on)
+    above = min((run for run in probes.runs if run.lr >= found.lr), key=lambda run: run.lr, default=None)
+    if above is None or not above.after < probes.before:
+        return None
+    return Confirmation(lr=above.lr, steps=above.steps, before=probes.before, after=above.after, scored_on=probes.scored_on)
 
 
 def confirmed(found: Suggestion, tried: Confirmation, ratio: float) -> Suggestion:

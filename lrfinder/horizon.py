@@ -6,12 +6,11 @@ The constants were fitted on small trainings (horizons of 100 to 100,000 steps);
 from __future__ import annotations
 
 import math
-from typing import get_args
 
 from hessian.checks import LONG, positive_int
 from hessian.errors import BadArgument
 from lrfinder.constants import CONSTANTS
-from lrfinder.results import Schedule
+from lrfinder.warmup import ONECYCLE_SHARE, ONECYCLE_START
 
 ASSUMED_EPOCHS = 10  # where total_steps is not given
 ASSUMED_STEPS = 1000  # and the length of an epoch is not known either
@@ -19,14 +18,11 @@ SCHEDULE_NAMES = {"constant": "constant LR", "onecycle": "1cycle peak", "cosine"
 
 
 def check_schedule(schedule: str | None) -> None:
-    """Refuse unknown schedules."""
-    if schedule is not None and schedule not in get_args(Schedule):
-        known = ", ".join(repr(name) for name in get_args(Schedule))
-        raise BadArgument(f"schedule={schedule!r} is unknown; choose {known}, or None if it is not decided.")
+    if schedule not in (None, *SCHEDULE_NAMES):
+        raise BadArgument(f"schedule={schedule!r} is unknown; choose {', '.join(map(repr, SCHEDULE_NAMES))}, or None if it is not decided.")
 
 
 def planned_steps(total_steps: int | None, samples: int | None, batch_size: int | None) -> int:
-    """The training's length: as given, else ten epochs, else a thousand steps."""
     if total_steps is not None:
         return positive_int("total_steps", total_steps)
     if samples and batch_size:
@@ -65,13 +61,8 @@ def schedule_shape(schedule: str | None, step: int, steps: int) -> float:
         return 1 - step / steps
     if schedule == "cosine":
         return (1 + math.cos(math.pi * step / steps)) / 2
-    if schedule == "onecycle":
-        return onecycle_shape(step, steps)
-    return 1.0
-
-
-def onecycle_shape(step: int, steps: int, warmup: float = 0.3, start: float = 1 / 25, end: float = 4e-6) -> float:
-    """Cosine up from ``start`` over the ``warmup`` share of the steps, cosine down to ``end``."""
-    peak = warmup * steps - 1  # below zero for fewer than four steps, as in torch: such a training only decays
-    low, progress = (start, step / peak) if step <= peak else (end, 1 - (step - peak) / (steps - 1 - peak))
+    if schedule != "onecycle":
+        return 1.0
+    peak = ONECYCLE_SHARE * steps - 1  # below zero for fewer than four steps, as in torch: such a training only decays
+    low, progress = (ONECYCLE_START, step / peak) if step <= peak else (4e-6, 1 - (step - peak) / (steps - 1 - peak))
     return low + (1 - low) * (1 - math.cos(math.pi * progress)) / 2

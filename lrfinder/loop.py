@@ -139,7 +139,7 @@ class LRSweep(AbstractContextManager["LRSweep"]):
         """Preserve the data too, and make all that follows a function of the seed."""
         assert self._start is not None
         self._start.add(*data)
-        self._stack.callback(self._note)
+        self._stack.callback(lambda: self._recorded.add(self.curve))
         seed_everything(self._steps.settings.seed, *data)
         self._state = "begun"
 
@@ -202,9 +202,6 @@ class LRSweep(AbstractContextManager["LRSweep"]):
             raise RuntimeError(
                 f"{what} was called {where} the with block of its LRSweep; call it inside, where all is put back at the end."
             )
-
-    def _note(self) -> None:
-        self._recorded.add(self.curve)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         try:

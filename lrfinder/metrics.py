@@ -17,53 +17,29 @@ OWN = "pass metric=lambda model, batch: ..."
 
 @dataclass(frozen=True)
 class Metric:
-    """A number for a batch, the larger the better.
-
-    Attributes:
-        name: In words.
-        function: ``function(model, batch) -> float``.
-    """
+    """A number for a batch, the larger the better."""
 
     name: str
     function: MetricFn
 
-    @property
-    def modules(self) -> list[nn.Module]:
-        """What must be put back of it: metrics that are modules add up what they see."""
-        return [self.function] if isinstance(self.function, nn.Module) else []
-
 
 def find_metric(metric: Literal["accuracy"] | MetricFn | None, model: Any) -> Metric | None:
-    """The metric that the user names or gives.
-
-    Raises:
-        BadArgument, BadType: If it is none.
-    """
     if metric is None:
         return None
     if isinstance(metric, str):
-        return named_metric(metric, model)
+        if metric != "accuracy":
+            raise BadArgument(f"metric={metric!r} is unknown; pass 'accuracy', or a function metric(model, batch).")
+        if not isinstance(model, nn.Module):
+            raise BadArgument(f"metric='accuracy' needs one model, but model is a list of {len(model)}; {OWN}")
+        return Metric(metric, accuracy)
     if not callable(metric):
         raise BadType(f"metric is a {type(metric).__name__}, which cannot be called; pass 'accuracy', or a function metric(model, batch).")
     name = getattr(metric, "__name__", type(metric).__name__)
     return Metric(name if name.isprintable() and name != "<lambda>" else "metric", metric)
 
 
-def named_metric(name: str, model: Any) -> Metric:
-    """The one metric that has a name."""
-    if name != "accuracy":
-        raise BadArgument(f"metric={name!r} is unknown; pass 'accuracy', or a function metric(model, batch).")
-    if not isinstance(model, nn.Module):
-        raise BadArgument(f"metric='accuracy' needs one model, but model is a list of {len(model)}; {OWN}")
-    return Metric(name, accuracy)
-
-
 def accuracy(model: Any, batch: Any) -> float:
-    """Share of the samples whose largest logit is that of their class.
-
-    Raises:
-        BadArgument, BadType: If the batch does not tell classes, or the model no logits for them.
-    """
+    """Share of the samples whose largest logit is that of their class."""
     logits, target = outcome(model, batch)
     if not is_classification(logits, target):
         raise BadArgument(
@@ -91,7 +67,6 @@ def logits_of(output: Any) -> Any:
 
 
 def is_classification(logits: Any, target: Any) -> bool:
-    """Whether these are scores of classes, and a class for each sample."""
     if not isinstance(logits, Tensor) or not isinstance(target, Tensor):
         return False
     whole = not (target.is_floating_point() or target.is_complex() or target.dtype is torch.bool)
@@ -99,5 +74,4 @@ def is_classification(logits: Any, target: Any) -> bool:
 
 
 def kind_of(value: Any) -> str:
-    """A value in a few words."""
     return f"{str(value.dtype).removeprefix('torch.')} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__

@@ -10,7 +10,7 @@ from lrfinder.results import Probes
 
 FLAT = 0.1  # of what the sweep gained: a change of the held-out loss that is none
 LITTLE = 0.05  # of the initial loss: less may be all there is to gain, as in fine-tuning, or the edge of a plateau; nobody can tell
-LEFT = 0.1  # of the initial loss: longer trainings that gain as much left a plateau; in fine-tuning less may be all there is to gain
+LEFT = 0.1  # of the initial loss
 STILL = 0.02  # of the initial loss: a sweep that gains less may never have left a plateau
 
 
@@ -31,10 +31,7 @@ def got_better(curve: LRCurve, probes: Probes) -> bool:
 
 
 def on_plateau(curve: LRCurve, probes: Probes, basin: Basin | None) -> bool:
-    """Whether no short training moved the loss, beside what the sweep gained, or beyond chance where it gained nothing.
-
-    Their order then tells nothing of a longer one.
-    """
+    """Whether no short training moved the loss, beside what the sweep gained, or beyond chance where it gained nothing."""
     if basin is None:
         return not got_better(curve, probes)
     worst = probes.before - max(run.after for run in probes.runs)
@@ -53,7 +50,7 @@ def little_gain(curve: LRCurve, probes: Probes) -> bool:
 
 
 def left_plateau(curve: LRCurve, probes: Probes) -> bool:
-    """Whether a longer training gained so much that those which gained little must have ended on a plateau."""
+    """Whether longer trainings gained so much that those which gained little must have ended on a plateau."""
     return gain(probes) >= LEFT * abs(curve.initial)
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
-from statistics import median
 from typing import Any
 
 from hessian.batches import Ahead
@@ -24,30 +23,33 @@ from lrfinder.curve import LRCurve
 from lrfinder.horizon import schedule_shape
 from lrfinder.plateau import left_plateau, little_gain
 from lrfinder.progress import Progress
+from lrfinder.ramp import WINDOW, median
 from lrfinder.results import Confirmation, ProbeRun, Probes
 from lrfinder.scoring import mean_loss, settle
 from lrfinder.setaside import SetAside
 
-WINDOW = 3  # the median of three: one unlucky batch must not end a training
 CALM = 5  # steps before a training can count as blown up
 
 
+@dataclass
 class Prober:
     """Trains for a few steps from the initial weights, and scores the same samples before and after, in eval mode.
 
     All of it happens inside ``problem.preserved``; every training sees the same batches.
     """
 
-    def __init__(self, problem: Problem, snapshot: Snapshot, aside: SetAside, seed: int, progress: Progress, spent: Spent) -> None:
-        self.problem = problem
-        self.snapshot = snapshot
-        self.aside = of_all(aside, problem.team)
-        self.seed = seed
-        self.progress = progress
-        self.spent = spent
+    problem: Problem
+    snapshot: Snapshot
+    aside: SetAside
+    seed: int
+    progress: Progress
+    spent: Spent
+
+    def __post_init__(self) -> None:
+        self.aside = of_all(self.aside, self.problem.team)
         self.snapshot.restore()
-        problem.seed(seed)
-        self.before = self._settled_score(aside.training)
+        self.problem.seed(self.seed)
+        self.before = self._settled_score(self.aside.training)
 
     def confirm(self, lr: float, steps: int, schedule: str | None) -> Confirmation:
         """A training with the planned schedule, peak at ``lr``."""
@@ -67,11 +69,9 @@ class Prober:
         return found
 
     def run(self, lr: float, steps: int) -> ProbeRun:
-        """One training at a constant LR."""
         return ProbeRun(lr=lr, steps=steps, after=self.train(lr, steps))
 
     def summary(self, runs: Sequence[ProbeRun]) -> Probes:
-        """The trainings with their circumstances."""
         aside = self.aside
         return Probes(
             before=self.before,
@@ -86,7 +86,9 @@ class Prober:
         self.snapshot.restore()
         self.problem.seed(self.seed)
         ratios, losses = lr_ratios(self.problem.optimizer), list[float]()
-        source, readout = iter(self.aside.training), self._readout()
+        source = iter(self.aside.training)
+        # A training that blows up is given up, whenever that is known; a GradScaler has to know at once.
+        readout = Readout(self.problem.team, at_once=self.problem.recipe.scaler is not None)
         readout.ahead = source if isinstance(source, Ahead) else None
         let_vary(self.problem.optimizer)
         for step, batch in enumerate(self.progress.over(islice(source, steps), steps, f"trying {lr:.2g}")):
@@ -101,10 +103,6 @@ class Prober:
             return math.inf
         after = self._settled_score(source)
         return after if math.isfinite(after) else math.inf
-
-    def _readout(self) -> Readout:
-        """A training that blows up is given up, whenever that is known; a ``GradScaler`` has to know at once."""
-        return Readout(self.problem.team, at_once=self.problem.recipe.scaler is not None)
 
     def _step(self, batch: Any, readout: Readout, losses: Sequence[float]) -> list[float]:
         """One step: the losses that are known by now."""
@@ -125,7 +123,7 @@ class Prober:
         return False
 
     def _settled_score(self, batches: Iterable[Any]) -> float:
-        """The score with running statistics of the weights as they are: those of a training lag behind, the further the larger its LR.
+        """The score with settled statistics: those of a training lag behind its weights, the further the larger its LR.
 
         A schedule that ends low, and a long training, leave that behind (Wu and Johnson 2021, arXiv:2105.07576).
         """
@@ -133,7 +131,6 @@ class Prober:
         return self._score()
 
     def _score(self) -> float:
-        """Mean loss on the scored batches, with the same random numbers each time."""
         self.spent.looked(self.problem.has_loss, len(self.aside.scored))
         return mean_loss(self.problem, self.aside.scored, self.seed)
 
@@ -150,7 +147,7 @@ def of_all(aside: SetAside, team: Team) -> SetAside:
 def blown_up(losses: Sequence[float], before: float) -> bool:
     """Whether the last loss is not finite, or the running median is far above the start: the first loss, or the score before if higher.
 
-    Far is twice the larger magnitude of both. A heavy-tailed loss may begin with an easy batch, which no later one comes near.
+    A heavy-tailed loss may begin with an easy batch, which no later one comes near.
     """
     if not math.isfinite(losses[-1]):
         return True
@@ -163,7 +160,7 @@ def short_trainings(curve: LRCurve, prober: Prober, spend: Budget) -> Probes | N
     """Those that the budget has, around the middle of the basin; longer ones where those gained little and the longer ones much.
 
     Trainings that end on a plateau lie in an order of chance, and the basin that placed them is one of chance too: longer ones go by the
-    break, if there is one. Where they gain little more, little may be all there is to gain, and those about the basin count.
+    break, if there is one.
     """
     if not spend.length:
         return None

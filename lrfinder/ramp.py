@@ -58,7 +58,7 @@ class Ramp:
         return np.asarray(space(self.start_lr, self.end_lr, self.num_iter), dtype=np.float64)
 
 
-WINDOW = 3  # the median of three: one unlucky batch must not end the sweep
+WINDOW = 3  # the median of three: one unlucky batch must not end a sweep or a training
 FIRST = 5  # losses whose median counts as the initial one
 RISE = 1.2  # the loss must also exceed this times the initial one: near its noise floor, four times the best means little
 
@@ -99,7 +99,6 @@ class StopRule:
         return "diverged" if len(first) == FIRST and current > self.threshold() else None
 
     def threshold(self) -> float:
-        """The loss above which the sweep counts as broken."""
         if self._lowest > 0:
             return max(self.stop_factor * self._best, RISE * self._initial)
         scale = max(self._initial - self._best, max(self._first) - min(self._first), 0.1 * abs(self._initial))

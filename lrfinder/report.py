@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from hessian.layout import capital
 from hessian.reports.parts import Code, Picture, Report, Section, Table, Words, doubts_section, settings_section, shares_section
 from lrfinder.describe import all_doubts, course, evidence, meaning_of, schedule_text
+from lrfinder.describe_curve import rules_text
+from lrfinder.report_curve import training_settings
 from lrfinder.results import Suggestion
 from lrfinder.warmup import ONECYCLE_START
 
@@ -22,10 +24,10 @@ PEAKS = {
 
 
 def suggestion_report(found: Suggestion) -> Report:
-    """The answer first, then what to do with it, then why."""
     doubts = all_doubts(found)
     layers = [shares_section("Sharpest parameters", found.limit.by_parameter)] if found.limit and found.limit.by_parameter else []
-    rows = tuple((label.capitalize(), text.replace("; ", "\n")) for label, text in evidence(found) if label not in ELSEWHERE)
+    rows = [(label.capitalize(), text.replace("; ", "\n")) for label, text in evidence(found) if label not in ELSEWHERE]
+    rows.append(("Published rules", f"{rules_text(found.curve)}\nnone of them decides"))
     return Report(
         label="Suggested learning rate",
         number=f"{found.lr:.2g}",
@@ -34,7 +36,7 @@ def suggestion_report(found: Suggestion) -> Report:
         sections=(
             Section("To use it", tuple(usage(found)), first=True),
             doubts_section(doubts),
-            Section("Evidence", (Table("What was measured", ("Measurement", "What was seen"), (*rows, *rules_row(found))),)),
+            Section("Evidence", (Table("What was measured", ("Measurement", "What was seen"), tuple(rows)),)),
             Section("How the number came about", (factors_table(found),)),
             *layers,
             settings_section(settings(found)),
@@ -43,7 +45,6 @@ def suggestion_report(found: Suggestion) -> Report:
 
 
 def lead(found: Suggestion, doubts: int) -> tuple[str, ...]:
-    """What the number means, in sentences."""
     low, high = found.interval
     count = "No doubts were raised." if not doubts else f"{'One doubt is' if doubts == 1 else f'{doubts} doubts are'} listed below."
     return (
@@ -54,7 +55,6 @@ def lead(found: Suggestion, doubts: int) -> tuple[str, ...]:
 
 
 def description(found: Suggestion) -> str:
-    """The picture in words."""
     curve, (low, high) = found.curve, found.interval
     parts = [
         f"The smoothed loss of a sweep of {len(curve.lrs)} steps from {curve.lrs[0]:.2g} to {curve.lrs[-1]:.2g}, "
@@ -76,21 +76,16 @@ def usage(found: Suggestion) -> Iterator[Words | Code]:
     yield Code(schedule_text(found))
     yield Words("`found` is what `find_lr` returned, or `lrfinder.load` of a saved file. Param groups keep their ratios to the largest.")
     advice = found.warmup
-    if advice is not None and not advice.own and advice.steps:
+    if advice is None:
+        return
+    if not advice.own and advice.steps:
         start = f"{advice.start_lr:.2g}" if advice.start_lr else "zero"
         yield Words(f"It begins with a warm-up of {advice.steps:,} steps, in a straight line from {start}.")
-    if advice is not None and advice.own and advice.start_lr < found.lr * ONECYCLE_START:
+    if advice.own and advice.start_lr < found.lr * ONECYCLE_START:
         yield Words(f"It starts at {advice.start_lr:.2g}, lower than usual, where the first steps are stable.")
 
 
-def rules_row(found: Suggestion) -> Iterator[tuple[str, str]]:
-    """What the published rules make of the same sweep."""
-    said = ", ".join(f"{name} {lr:.2g}" for name, lr in found.curve.suggestions().items())
-    yield "Published rules", f"{said or 'none finds a learning rate'}\nnone of them decides"
-
-
 def factors_table(found: Suggestion) -> Table:
-    """The middle of the basin, and every factor with what it leads to."""
     rows = [
         ("Middle of the basin of the sweep", "", f"{found.midpoint:.2g}"),
         *((capital(name), f"x{value:.2g}", f"{lr:.2g}") for name, value, lr in course(found)),
@@ -100,13 +95,8 @@ def factors_table(found: Suggestion) -> Table:
 
 
 def settings(found: Suggestion) -> Iterator[tuple[str, str]]:
-    """What it holds for."""
     curve = found.curve
-    yield "Model", curve.model
-    yield "Optimizer", curve.optimizer
-    yield "Its learning rate", meaning_of(curve.optimizer) or ""
-    yield "Batch", f"{curve.batch_size or '?'} samples" + (f" of {curve.samples:,}" if curve.samples else "")
-    yield "Step", curve.recipe
+    yield from training_settings(curve, meaning_of(curve.optimizer))
     yield "Planned", f"{found.total_steps:,} steps, schedule {found.schedule or 'unknown'}"
     yield "Sweep", f"{len(curve.lrs)} of {curve.num_iter} steps from {curve.start_lr:.2g} to {curve.end_lr:.2g}, {curve.status}"
     yield "Seed", str(curve.seed)

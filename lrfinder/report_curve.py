@@ -19,7 +19,6 @@ ENDS = {
 
 
 def curve_report(curve: LRCurve) -> Report:
-    """Where it breaks, what can be read off, and what it holds for."""
     reached = f"{curve.lrs[-1]:.2g}" if len(curve.lrs) else ""
     what = " of no steps" if not reached else ": the loss breaks at" if curve.break_lr else ": no break up to"
     return Report(
@@ -35,7 +34,6 @@ def curve_report(curve: LRCurve) -> Report:
 
 
 def description(curve: LRCurve, reached: str) -> str:
-    """The picture in words."""
     if not reached:
         return "No points were recorded."
     broke = f"; from {reached} on, where the loss breaks, the picture is grey" if curve.break_lr else ""
@@ -43,7 +41,6 @@ def description(curve: LRCurve, reached: str) -> str:
 
 
 def findings(curve: LRCurve) -> Iterator[Block]:
-    """The published rules, the metric, the groups."""
     rows = tuple((name, f"{lr:.3g}") for name, lr in curve.suggestions().items())
     yield Table("Published rules", ("Rule", "Learning rate"), rows, numbers=(1,)) if rows else Words("No rule finds a learning rate on it.")
     yield Words("Each of these rules is far off on some trainings; `find_lr` decides with more than a sweep.")
@@ -53,12 +50,17 @@ def findings(curve: LRCurve) -> Iterator[Block]:
         yield Words(f"Groups alone: {groups_text(curve)}.")
 
 
-def settings(curve: LRCurve) -> Iterator[tuple[str, str]]:
-    """What it holds for."""
+def training_settings(curve: LRCurve, meaning: str | None = None) -> Iterator[tuple[str, str]]:
+    """The training it holds for, and what its LR means where that is unusual."""
     yield "Model", curve.model
     yield "Optimizer", curve.optimizer
+    yield "Its learning rate", meaning or ""
     yield "Batch", f"{curve.batch_size or '?'} samples" + (f" of {curve.samples:,}" if curve.samples else "")
     yield "Step", curve.recipe
+
+
+def settings(curve: LRCurve) -> Iterator[tuple[str, str]]:
+    yield from training_settings(curve)
     yield "Scored on", "the validation data" if curve.scored_on == "val_data" else "each step's batch"
     yield "Spacing", curve.mode
     yield "Param group", "" if curve.group is None else f"{curve.group} {curve.group_name}".strip() + " alone"

@@ -156,9 +156,7 @@ class Suggestion(Result):
     @property
     def warmup(self) -> WarmUp | None:
         """How the learning rate should rise at the start; None where curvature sets no limit."""
-        if self.limit is None:
-            return None
-        return advised(self.lr, self.limit, self.total_steps, self.schedule)
+        return None if self.limit is None else advised(self.lr, self.limit, self.total_steps, self.schedule)
 
     def __str__(self) -> str:
         from lrfinder.describe import describe_suggestion
@@ -180,9 +178,9 @@ class Suggestion(Result):
     def log_to(self, writer: Any, step: int = 0, *, run: Any = None) -> None:
         """Write the answer and the evidence to TensorBoard, W&B or MLflow (docs/terminal.md#logging).
 
-        The answer is written as ``lrfinder/...`` at ``step``, so that those of several steps of a training make a curve. The sweep has an
-        axis of its own, ``lrfinder_sweep/...``: its steps count from 0, with ``lr`` and ``log10_lr`` beside ``loss`` and ``smooth``; and
-        ``lrfinder_by_lr/...`` has the losses over ``1000 log10(lr)``, so that -3000 is an LR of 1e-3. Neither touches the training's steps.
+        The answer is written as ``lrfinder/...`` at ``step``, so that those of several steps of a training make a curve. The sweep has axes
+        of its own, and touches none of the training's steps: ``lrfinder_sweep/...`` counts from 0, and ``lrfinder_by_lr/...`` stands over
+        ``1000 log10(lr)``, so that -3000 is an LR of 1e-3.
 
         Args:
             writer: A TensorBoard ``SummaryWriter``, a W&B run, or for MLflow its module, a run of it or a client.

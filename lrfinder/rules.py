@@ -1,9 +1,7 @@
-"""One function per published suggestion rule: learning rates and a smooth curve in, one learning rate out.
+"""One function per published suggestion rule: learning rates and a smooth curve in, one learning rate out. Last, ``LRCurve.clr_range``.
 
 ``LRCurve.suggest`` sees to it that ``lr`` rises, ``loss`` is smooth and finite, and both have at least ten points. Registering a rule
-runs it through the common checks of tests/lrfinder/test_rules.py; ``breaks`` names those that it cannot pass by its nature.
-
-Last, base and max LR of cyclical training, read off a metric over the learning rate (Smith 2017, arXiv:1506.01186, section 3.3).
+runs it through the common checks of tests/lrfinder/test_rules.py.
 """
 
 from __future__ import annotations
@@ -41,7 +39,6 @@ def rule(name: str, *, breaks: tuple[str, ...] = ()) -> Callable[[RuleFunction],
 
 
 def find_rule(name: str) -> RuleFunction:
-    """The rule of that name."""
     if name not in RULES:
         raise BadArgument(f"rule {name!r} is unknown; choose one of {', '.join(sorted(RULES))}, or register yours with lrfinder.rule.")
     return RULES[name]
@@ -120,11 +117,7 @@ ROUNDING = 1e-9  # of the largest value: no rise at all
 
 
 def clr_range(lr: Floats, metric: Floats, half_width: int) -> tuple[float, float]:
-    """Base and max LR, two points of the sweep; the rule is that of ``LRCurve.clr_range``.
-
-    Raises:
-        NoSuggestionError: If there are too few values, or they do not rise.
-    """
+    """Base and max LR, two points of the sweep; the rule is that of ``LRCurve.clr_range``."""
     values = scaled(metric)
     half_width = min(half_width, WIDEST * len(values))
     smooth = smoothed(values, half_width)

@@ -30,30 +30,17 @@ SETTLING = 20  # batches that running statistics are taken from: with heavy-tail
 
 @dataclass(frozen=True)
 class Scores:
-    """What is measured at every step of a sweep beside the loss of its batch.
-
-    Attributes:
-        problem: The training.
-        seed: Of the random numbers of every score.
-        scored: Batches to score on; None for the step's own batch.
-        metric: What to measure on them beside the loss, or None.
-    """
+    """What is measured at every step of a sweep beside the loss of its batch."""
 
     problem: Problem
-    seed: int
-    scored: Sequence[Any] | None = None
-    metric: Metric | None = None
+    seed: int  # of the random numbers of every score
+    scored: Sequence[Any] | None = None  # batches; None for the step's own
+    metric: Metric | None = None  # what to measure on them beside the loss
 
     @property
     def none(self) -> bool:
         """Whether there is nothing beside it."""
         return self.scored is None and self.metric is None
-
-    def prepare(self) -> None:
-        """Before the first step of a sweep."""
-        if not self.none and self.problem.has_loss:
-            self.problem.seed(self.seed)
-            settle(self.problem, self.problem.batches)
 
     def check(self, first: Any) -> None:
         """Score once, so that what cannot be scored is refused before anything moves."""
@@ -85,21 +72,9 @@ class Scores:
                 total += share * one_number(self.metric.function(self.problem.model, part), "metric returned", "metric")
         return self.problem.team.mean(total, sum(batch_size(batch) or 1 for batch in batches))
 
-    @property
-    def circumstances(self) -> dict[str, Any]:
-        """What a curve says about them."""
-        return {
-            "scored_on": "batch" if self.scored is None else "val_data",
-            "metric_name": "" if self.metric is None else self.metric.name,
-        }
-
 
 def held_out(problem: Problem, val_data: Any) -> Batches | None:
-    """The batches of ``val_data``, which are scored one at a time.
-
-    Raises:
-        BadArgument, BadType: If they cannot be read twice, or there is no loss to score them with.
-    """
+    """The batches of ``val_data``, which are scored one at a time; refused if there is no loss to score them with."""
     if val_data is None:
         return None
     if not problem.has_loss:
@@ -122,7 +97,9 @@ def readout_for(problem: Problem, scores: Scores) -> Readout:
 
 def run(problem: Problem, steps: Steps, progress: Progress, scores: Scores) -> None:
     """A sweep step by step; ``steps`` has what was recorded, so that nothing is lost when it is cut short."""
-    scores.prepare()
+    if not scores.none and problem.has_loss:
+        problem.seed(scores.seed)
+        settle(problem, problem.batches)
     problem.seed(steps.settings.seed)
     for batch in steps.over(problem.batches, progress):
         try:
@@ -148,7 +125,7 @@ def mean_loss(problem: Problem, batches: Sequence[Any], seed: int) -> float:
 def settle(problem: Problem, batches: Iterable[Any]) -> int:
     """Let batch norm see a few batches, so that its running statistics are those of the weights as they are. Returns how many.
 
-    Scored with untouched statistics, any training would look like a gain; and with those of a training they lag behind its weights.
+    Scored with untouched statistics, any training would look like a gain; those of a training lag behind its weights.
     """
     kept = dict.fromkeys(part for module in problem.modules for part in module.modules() if keeps_statistics(part))
     if not kept:
@@ -169,21 +146,16 @@ def fresh(norms: Sequence[Any]) -> Iterator[None]:
             value.zero_()
     yield
     for norm, old in zip(norms, before, strict=True):
-        weight = weight_of_seen(norm)
+        count: Tensor = norm.num_batches_tracked
+        weight = (count > 0).float() if norm.momentum is None else 1 - (1 - norm.momentum) ** count  # of all that was seen together
         for value, was in zip(statistics_of(norm), old, strict=True):
-            seen = value if value is norm.num_batches_tracked else value / weight
+            seen = value if value is count else value / weight
             value.copy_(torch.where(weight > 0, seen, was))  # none: a momentum of zero, or a layer out of use
 
 
 def statistics_of(norm: Any) -> tuple[Tensor, Tensor, Tensor]:
     """Mean, variance, and how many batches they are from."""
     return norm.running_mean, norm.running_var, norm.num_batches_tracked
-
-
-def weight_of_seen(norm: Any) -> Tensor:
-    """What the batches since ``num_batches_tracked`` was zero weigh together in the running statistics."""
-    seen: Tensor = norm.num_batches_tracked
-    return (seen > 0).float() if norm.momentum is None else 1 - (1 - norm.momentum) ** seen
 
 
 def keeps_statistics(module: nn.Module) -> bool:

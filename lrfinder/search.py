@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -40,27 +41,23 @@ def two_speed_sweep(
 
     Both run on the same batches, whose losses at the initial weights were measured before.
     """
-    start, end = ramp
-    coarse_ramp = spaced(start, end, spend.coarse, math.inf)
     baseline = Baseline(problem, snapshot, seed, spent, progress)
-    losses = baseline.first(coarse_ramp.num_iter)
-    snapshot.restore()
-    coarse = sweep(problem, settings(coarse_ramp, spend.coarse, seed, "coarse sweep"), first, progress, recorded, losses)
-    spent.steps += len(coarse.losses)
+
+    def swept(ramp: Ramp, per_decade: float, label: str) -> LRCurve:
+        """A sweep that is smoothed over the same stretch of LRs whatever its speed."""
+        losses = baseline.first(ramp.num_iter)
+        snapshot.restore()
+        share = CONSTANTS.smoothing * per_decade / ramp.num_iter
+        settings = SweepSettings(ramp, smoothing=min(share, 0.5), seed=seed, label=label)
+        curve = sweep(problem, settings, first, progress, recorded, losses)
+        spent.steps += len(curve.losses)
+        return curve
+
+    coarse = swept(spaced(*ramp, spend.coarse, math.inf), spend.coarse, "coarse sweep")
     if coarse.status == "data_ended" or not spend.fine:
         return coarse
-    fine_ramp = spaced(fine_start(coarse), fine_end(coarse), spend.fine, spend.finest)
-    losses = baseline.first(fine_ramp.num_iter)
-    snapshot.restore()
-    fine = sweep(problem, settings(fine_ramp, spend.fine, seed, "fine sweep"), first, progress, recorded, losses)
-    spent.steps += len(fine.losses)
+    fine = swept(spaced(fine_start(coarse), fine_end(coarse), spend.fine, spend.finest), spend.fine, "fine sweep")
     return recorded.curve or fine
-
-
-def settings(ramp: Ramp, per_decade: float, seed: int, label: str) -> SweepSettings:
-    """A sweep that is smoothed over the same stretch of LRs whatever its speed."""
-    share = CONSTANTS.smoothing * per_decade / ramp.num_iter
-    return SweepSettings(ramp, smoothing=min(share, 0.5), seed=seed, label=label)
 
 
 def spaced(start: float, end: float, per_decade: float, most: float) -> Ramp:
@@ -89,28 +86,25 @@ def fine_end(coarse: LRCurve) -> float:
     return min(coarse.end_lr, coarse.break_lr * 10**CONSTANTS.beyond)
 
 
+@dataclass
 class Baseline:
     """What each batch costs at the initial weights, as the model stands. Measured once for every batch, when asked for."""
 
-    def __init__(self, problem: Problem, snapshot: Snapshot, seed: int, spent: Spent, progress: Progress | None = None) -> None:
-        self.problem = problem
-        self.snapshot = snapshot
-        self.seed = seed
-        self.spent = spent
-        self.progress = progress or Progress(False)
-        self.known: list[float] = []
+    problem: Problem
+    snapshot: Snapshot
+    seed: int
+    spent: Spent
+    progress: Progress = field(default_factory=lambda: Progress(False))
+    known: list[float] = field(default_factory=list)
 
     def first(self, count: int) -> Floats | None:
         """The losses of the first ``count`` batches; None if there are not as many, or not all are finite."""
-        if count > len(self.known):
-            self._measure(count)
+        known = len(self.known)
+        if count > known:
+            self.snapshot.restore()
+            self.problem.seed(self.seed)
+            batches = self.progress.over(islice(self.problem.batches, known, count), count - known, "losses before", cost=FORWARD)
+            self.known += [evaluate(self.problem, batch) for batch in batches]
+            self.spent.looked(self.problem.has_loss, len(self.known) - known)
         losses = np.array(self.known[:count])
         return losses if clean_length(losses) == count else None
-
-    def _measure(self, count: int) -> None:
-        self.snapshot.restore()
-        self.problem.seed(self.seed)
-        known = len(self.known)
-        batches = self.progress.over(islice(self.problem.batches, known, count), count - known, "losses before", cost=FORWARD)
-        self.known += [evaluate(self.problem, batch) for batch in batches]
-        self.spent.looked(self.problem.has_loss, len(self.known) - known)

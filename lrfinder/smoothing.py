@@ -22,12 +22,11 @@ def clean_length(losses: Floats) -> int:
 
 
 def initial_count(planned: int) -> int:
-    """How many losses make up the initial level."""
     return max(FIRST, round(FIRST_SHARE * planned))
 
 
 def initial_level(losses: Floats, planned: int) -> float:
-    """The loss before the sweep did anything: the median over the first tenth of the ``planned`` steps."""
+    """The loss before the sweep did anything: the median of the first few."""
     return float(np.median(losses[: initial_count(planned)]))
 
 
@@ -72,7 +71,7 @@ def smooth(losses: Floats, half_width: int, initial: float) -> Floats:
 
 
 def smoothed(values: Floats, half_width: int) -> Floats:
-    """Triangular mean of values that do not explode, as shares do not; NaN from the first on that is not finite."""
+    """The same of values that do not explode, as shares do not."""
     count = clean_length(values)
     curve = np.full(len(values), np.nan)
     if count:
@@ -81,7 +80,7 @@ def smoothed(values: Floats, half_width: int) -> Floats:
 
 
 def triangular_mean(values: Floats, half_width: int) -> Floats:
-    """Each value's mean with its neighbours, which weigh the less the farther they are; the ends are mirrored."""
+    """Each value's mean with its neighbours, which weigh the less the farther they are."""
     padded = np.pad(values, half_width, mode="symmetric")
     if len(values) * half_width > MANY:
         return running_mean(running_mean(padded, half_width + 1), half_width + 1)

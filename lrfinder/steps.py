@@ -63,7 +63,6 @@ class Recorded:
             raise
 
     def attach(self, error: BaseException) -> None:
-        """Give the error what was recorded as its ``curve``."""
         if self.curve is not None and isinstance(getattr(error, "curve", None), (LRCurve, type(None))):  # a curve of ours may be old
             with suppress(AttributeError, TypeError):  # a few exception classes take no attributes
                 error.curve = self.curve  # type: ignore[attr-defined]
@@ -76,19 +75,8 @@ class Steps:
     On an accelerator losses are known some steps later (``hessian.readout``). The sweep then makes steps beyond the one that ends it,
     and drops them: the curve is the same.
 
-    Args:
-        optimizers: Whose LRs rise; the largest of all groups is the one that is recorded.
-        settings: Over what, and until when.
-        baseline: What the same batches cost at the initial weights, if known.
-        ratios: Every group's share of the LR; None for that of its base LR.
-        readout: Where the losses come from.
-
-    Attributes:
-        losses: Those that are known; nothing is lost when the sweep is cut short.
-        metrics: What was reported beside them; as many, or none.
-        status: ``"interrupted"`` until it is over.
-        made: Steps that were made.
-        waiting: Whether a batch is out whose loss has not been reported.
+    ``baseline``: what the same batches cost at the initial weights, if known. ``ratios``: every group's share of the LR that is recorded,
+    the largest group's; None for that of its base LR.
     """
 
     def __init__(
@@ -101,11 +89,11 @@ class Steps:
     ) -> None:
         self.settings = settings
         self.readout = readout or Readout()
-        self.losses: list[float] = []
-        self.metrics: list[float] = []
-        self.status: Status = "interrupted"
+        self.losses: list[float] = []  # those that are known
+        self.metrics: list[float] = []  # what was reported beside them; as many, or none
+        self.status: Status = "interrupted"  # until it is over
         self.made = 0
-        self.waiting = False
+        self.waiting = False  # whether a batch is out whose loss has not been reported
         self._skips = 0  # in a row
         self._groups = Together(optimizers)
         self._ratios = lr_ratios(self._groups) if ratios is None else ratios
@@ -113,11 +101,7 @@ class Steps:
         self._stop = StopRule(settings.stop_factor, None if baseline is None else float(baseline.mean()))
 
     def over(self, batches: Iterable[Any], progress: Progress) -> Iterator[Any]:
-        """One batch after another, until the sweep is over.
-
-        Raises:
-            RuntimeError: If a batch is asked for before the last one's loss was reported.
-        """
+        """One batch after another, until the sweep is over."""
         grid, source = self.settings.ramp.lrs.tolist(), iter(batches)
         self.readout.ahead = source if isinstance(source, Ahead) else None
         let_vary(self._groups)
@@ -133,18 +117,17 @@ class Steps:
                     self.waiting = True
                     yield batch
                     if self.waiting:
-                        raise RuntimeError(self._unreported())
+                        step = self.made + 1
+                        raise RuntimeError(
+                            f"the loss of step {step} was not reported; call report(loss) once for every batch, before the next one."
+                        )
                 if self.losses:  # what is known may lag
                     progress.tell(grid[len(self.losses) - 1], self.losses[-1])
                 if self.status != "interrupted":
                     return
 
-    def _unreported(self) -> str:
-        step = self.made + 1
-        return f"the loss of step {step} was not reported; call report(loss) once for every batch, before the next one."
-
     def report(self, known: Iterable[float], metric: float | None = None) -> None:
-        """The step was made. Record the losses that are known by now, and the metric if there is one, and decide."""
+        """The step was made, and these losses are known by now."""
         self.waiting = False
         self._skips = 0
         self.made += 1
@@ -172,13 +155,13 @@ class Steps:
                 self.status = verdict
 
     def _end(self, status: Status) -> None:
-        """There are no more steps: this is how it ended, unless it had broken before."""
+        """How it ended, unless it had broken before."""
         self.learn(self.readout.rest())
         if self.status == "interrupted":
             self.status = status
 
     def broke(self) -> bool:
-        """Whether it had broken before whatever happened now: what is not known yet is read. Asked where there is one process."""
+        """Whether it had broken before whatever happened now. Asked where there is one process."""
         self._catch_up()
         return self.status != "interrupted"
 
@@ -188,7 +171,7 @@ class Steps:
             self.learn(self.readout.rest_of_own())
 
     def curve(self, **circumstances: Any) -> LRCurve:
-        """The losses so far, which are waited for; ``circumstances`` are further fields of the curve."""
+        """The losses so far; ``circumstances`` are further fields."""
         self._catch_up()
         ramp, count = self.settings.ramp, len(self.losses)
         return LRCurve(

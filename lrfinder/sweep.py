@@ -113,7 +113,8 @@ def range_test(
     val_batches, judge = held_out(problem, val_data), find_metric(metric, problem.model)
     alone, left_out = groups_alone(problem, settings) if per_group else ([], [])
     extra = [] if val_batches is None else [val_batches.data]
-    kept = [*keep, *(judge.modules if judge else ())] if isinstance(keep, (list, tuple)) else keep
+    counting = [judge.function] if judge and isinstance(judge.function, nn.Module) else []  # metrics that are modules add up what they see
+    kept = [*keep, *counting] if isinstance(keep, (list, tuple)) else keep
     recorded, bar = Recorded(), Progress(progress)
     with recorded.carried(), problem.preserved(*extra, keep=kept, snapshot=snapshot) as start, bar:
         problem.seed(seed)
@@ -140,7 +141,7 @@ def sweep(
     scores: Scores | None = None,
 ) -> LRCurve:
     """The sweep itself, inside ``preserved``: the weights move here. ``baseline``: what the same batches cost at the initial weights."""
-    scores = Scores(problem, settings.seed) if scores is None else scores
+    scores = scores or Scores(problem, settings.seed)
     steps = Steps([problem.optimizer], settings, baseline, readout=readout_for(problem, scores))
     size, samples = problem.team.total(batch_size(first_batch)), problem.team.total(problem.batches.samples)
     try:
@@ -152,7 +153,8 @@ def sweep(
             model=problem.model_name,
             optimizer=" and ".join(map(describe_optimizer, problem.optimizers)),
             recipe=str(problem.recipe),
-            **scores.circumstances,
+            scored_on="batch" if scores.scored is None else "val_data",
+            metric_name=scores.metric.name if scores.metric else "",
         )
         recorded.add(curve)
     return curve

@@ -30,14 +30,10 @@ def warm_up(lr: float, limit_lr: float, total_steps: int, schedule: str | None, 
     """The warm-up that leads from the largest LR that is stable at step 0 to ``lr``.
 
     One from zero is safe below that LR anyway, so its first ``first_lr / lr`` is left out; below the limit none is needed. What it is
-    worth was measured (docs/accuracy.md#warm-up, docs/papers.md#warm-up).
+    worth was measured (docs/accuracy.md#warm-up, docs/papers.md#warm-up). 1cycle has one of its own.
 
-    Args:
-        lr: Peak of the planned training.
-        limit_lr: The limit at the initial weights, above 0.
-        total_steps: Planned steps.
-        schedule: Planned schedule; 1cycle warms up by itself, from a 25th of its peak over 30 % of the steps.
-        first_lr: The limit of the very first step, where it is another one; 0 if that is unknown, which makes it a warm-up from zero.
+    ``limit_lr``: the limit at the initial weights, above 0. ``first_lr``: that of the very first step, where it is another one; 0 if it is
+    unknown, which makes it a warm-up from zero.
     """
     start = limit_lr if first_lr is None else min(first_lr, limit_lr)
     if schedule == "onecycle":
@@ -51,8 +47,7 @@ def advised(lr: float, limit: StableLR, total_steps: int, schedule: str | None) 
     """``warm_up`` with what is known of the limit.
 
     An adaptive optimizer makes its first step with the preconditioner of a single batch, nearly a sign step, whose limit is mostly a
-    tenth of the steady one or less. Begun at the steady limit, a warm-up with Adam gained nothing; begun at that of the first step, as
-    much as from zero (docs/papers.md#warm-up).
+    tenth of the steady one or less. Begun at the steady limit, a warm-up with Adam gained nothing (docs/papers.md#warm-up).
     """
     first = 0.0 if limit.preconditioned and limit.first_step_lr is None else limit.first_step_lr
     return warm_up(lr, limit.curvature_lr, total_steps, schedule, first)
