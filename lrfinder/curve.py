@@ -256,7 +256,7 @@ class LRCurve(Result):
 
     def report(self) -> Report:
         """Where the loss breaks, and what the published rules say."""
-        from lrfinder.report_curve import curve_report
+        from lrfinder.report import curve_report
 
         return curve_report(self)
 

@@ -9,9 +9,8 @@ from hessian.doubts import CurvatureDoubt, Sentence
 from hessian.layout import bullets, headline, row, table, wrapped
 from hessian.results import StableLR
 from lrfinder.combine import agreement, best_of, corrected_break
-from lrfinder.horizon import SCHEDULE_NAMES
+from lrfinder.horizon import ONECYCLE_START, SCHEDULE_NAMES, WarmUp
 from lrfinder.results import Confirmation, ProbeRun, Probes, Suggestion
-from lrfinder.warmup import ONECYCLE_START, WarmUp
 
 
 def describe_suggestion(found: Suggestion) -> str:

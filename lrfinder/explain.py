@@ -18,8 +18,8 @@ from lrfinder.curve import LRCurve
 from lrfinder.describe import all_doubts, plan, shown, warmup_start
 from lrfinder.doubts import Doubt
 from lrfinder.explain_factors import NEAR, factors_story, trained_steps
+from lrfinder.horizon import ONECYCLE_START, SHARE, WarmUp
 from lrfinder.results import Probes, Suggestion
-from lrfinder.warmup import ONECYCLE_START, SHARE, WarmUp
 
 
 def explain_suggestion(found: Suggestion) -> str:

@@ -13,7 +13,7 @@ from hessian.result_base import Result
 from hessian.results import StableLR
 from lrfinder.curve import LRCurve
 from lrfinder.doubts import Doubt
-from lrfinder.warmup import WarmUp, advised
+from lrfinder.horizon import WarmUp, advised
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

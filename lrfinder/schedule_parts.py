@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LinearLR
 from hessian.checks import positive_float, positive_int, whole_number
 from hessian.errors import BadArgument, BadType
 from hessian.groups import Group, lr_ratios, write_lr
-from lrfinder.warmup import ONECYCLE_SHARE
+from lrfinder.horizon import ONECYCLE_SHARE
 
 CLR_BASE = 1 / 4  # base over max: Smith 2017 (arXiv:1506.01186) takes a third or a quarter
 CLR_EPOCHS = 2, 10  # epochs of half a cycle in that paper

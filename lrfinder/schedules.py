@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts, CyclicLR, Line
 
 from hessian.checks import one_of, positive_float, positive_int
 from hessian.errors import BadArgument
+from lrfinder.horizon import ONECYCLE_START, advised
 from lrfinder.schedule_parts import (
     CLR_BASE,
     MOMENTUM,
@@ -28,7 +29,6 @@ from lrfinder.schedule_parts import (
     shares,
     warmed,
 )
-from lrfinder.warmup import ONECYCLE_START, advised
 
 if TYPE_CHECKING:
     from lrfinder.results import Suggestion

@@ -9,7 +9,7 @@ import numpy as np
 from page import table
 from torch.optim.lr_scheduler import LambdaLR
 
-from lrfinder.warmup import SHARE, WarmUp, warm_up
+from lrfinder.horizon import SHARE, WarmUp, warm_up
 from suite.peers import Record
 from suite.records import Records
 from suite.scoring import curve_of

@@ -22,7 +22,7 @@ from torch.nn.functional import cross_entropy
 import hessian
 import lrfinder
 from lrfinder.combine import break_ceiling
-from lrfinder.warmup import SHARE, warm_up
+from lrfinder.horizon import SHARE, warm_up
 
 STEPS, WARM, BATCH = 150, 40, 128
 EXCURSION = 2.0  # times the first loss: a training that goes above is not called stable

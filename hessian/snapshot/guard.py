@@ -237,5 +237,5 @@ def keep_loader(loader: Any) -> Restore:
 
 
 def is_stateful(owner: Any) -> bool:
-    """Whether it follows torch's protocol for state."""
-    return all(callable(getattr(owner, name, None)) for name in ("state_dict", "load_state_dict"))
+    """Whether it follows torch's protocol for state. No generator: a Ctrl-C while one is closed early would be lost."""
+    return callable(getattr(owner, "state_dict", None)) and callable(getattr(owner, "load_state_dict", None))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from test_combine import bowl, make_limit
 
 from lrfinder import suggest_lr
-from lrfinder.warmup import SHARE, WarmUp, advised, warm_up
+from lrfinder.horizon import SHARE, WarmUp, advised, warm_up
 
 RATES = st.floats(1e-6, 10.0)
 STEPS = st.integers(1, 100_000)
