@@ -3,15 +3,14 @@
 Only this module, ``hessian.wire`` and ``hessian.sharded`` know ``torch.distributed``. Without an initialized process group, or for a model
 that is wrapped for none, a team is one process and all of this does nothing.
 
-Ranks agree by a table with one row a rank, put together by one small all-reduce on a group of our own: every rank reads the same rows
-and so decides the same. A rank that fails says so in its row, at whatever table the others are waiting.
+Ranks agree by a table with one row a rank (docs/scale.md): every rank reads the same rows and so decides the same. A rank that fails
+says so in its row, at whatever table the others are waiting.
 """
 
 from __future__ import annotations
 
 import math
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, TypeVar
@@ -41,17 +40,15 @@ def initialized() -> bool:
 
 def is_main() -> bool:
     """Whether this process is the one that prints, draws and saves. Under ``torchrun`` also before the process group is there."""
-    if "torch" in sys.modules and torch.distributed.is_available() and torch.distributed.is_initialized():
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
         return bool(torch.distributed.get_rank() == 0)
     return "TORCHELASTIC_RUN_ID" not in os.environ or os.environ.get("RANK", "0") == "0"
 
 
 def bare(model: Any) -> Any:
     """The model inside of ``DistributedDataParallel``, and of ``torch.compile`` where that stands around or inside of the former."""
-    inner = model
-    while isinstance(inner, DistributedDataParallel) or hasattr(inner, "_orig_mod"):
-        inner = inner.module if isinstance(inner, DistributedDataParallel) else inner._orig_mod
-    return inner if any(isinstance(part, DistributedDataParallel) for part in layers(model)) else model
+    wrapped = list(layers(model))
+    return wrapped[-1] if any(isinstance(part, DistributedDataParallel) for part in wrapped) else model
 
 
 def layers(model: Any) -> Iterator[Any]:
@@ -63,18 +60,20 @@ def layers(model: Any) -> Iterator[Any]:
 
 def bucket_gradients(modules: Sequence[nn.Module]) -> list[Tensor]:
     """Gradients that lie in the buckets of ``DistributedDataParallel``, where every backward pass writes, whatever ``.grad`` is."""
-    wrappers = [part for root in modules for part in root.modules() if isinstance(part, DistributedDataParallel)]
-    parameters = [parameter for wrapper in wrappers if wrapper.gradient_as_bucket_view for parameter in wrapper.parameters()]
+    parameters = [parameter for wrapper in wrappers(modules) if wrapper.gradient_as_bucket_view for parameter in wrapper.parameters()]
     return [parameter.grad for parameter in parameters if parameter.grad is not None]
+
+
+def wrappers(modules: Sequence[nn.Module]) -> list[DistributedDataParallel]:
+    return [part for root in modules for part in root.modules() if isinstance(part, DistributedDataParallel)]
 
 
 def team_of(modules: Sequence[nn.Module]) -> Team:
     """The processes that train these modules together, as their wrappers and sharded parameters tell."""
     if not initialized():
         return Team()
-    wrappers = [part for root in modules for part in root.modules() if isinstance(part, DistributedDataParallel)]
     over_data, over_model = mesh_groups(modules)
-    return Team(unique([*(wrapper.process_group for wrapper in wrappers), *over_data]), unique(over_model))
+    return Team(unique([*(wrapper.process_group for wrapper in wrappers(modules)), *over_data]), unique(over_model))
 
 
 def unique(groups: Sequence[Any]) -> list[Any]:
@@ -112,8 +111,8 @@ class Team:
 
     def __init__(self, over_data: Sequence[Any] = (), over_model: Sequence[Any] = ()) -> None:
         self.over_data = over_data
-        self.over_model = over_model
-        self.ranks = members([*over_data, *over_model])
+        self._groups = [*over_data, *over_model]
+        self.ranks = members(self._groups)
         self.size = max(len(self.ranks), 1)
         self.replicas: int = math.prod(group.size() for group in over_model)
         self._wire: Wire | None = None
@@ -121,7 +120,6 @@ class Team:
 
     @property
     def alone(self) -> bool:
-        """Whether there is nobody to agree with."""
         return self.size == 1
 
     @property
@@ -133,32 +131,19 @@ class Team:
     def _place(self) -> int:
         return self.ranks.index(torch.distributed.get_rank())
 
-    # What is agreed on -----------------------------------------------------------------------------------------------------------------
-
     def mean(self, value: float, weight: float | None) -> float:
         """Mean over the ranks, weighted by their samples; the same on every rank, bit for bit. NaN if one is."""
         if self.alone:
             return value
         return mean_of([(row[0], row[1]) for row in self.rows("a loss", value, weight or 1)])
 
-    def rows(self, purpose: str, *numbers: float) -> list[list[float]]:
-        """Up to four numbers of every rank, in order: the one small all-reduce that all else here is made of.
-
-        Raises:
-            PeerError: If a rank failed, is gone, or is somewhere else.
-        """
-        return self._table(purpose, numbers)
-
     def least(self, count: int, purpose: str = "a count") -> int:
-        """The smallest of the ranks' counts."""
         return int(self.lowest(count, purpose))
 
     def lowest(self, value: float, purpose: str = "a count") -> float:
-        """The smallest of the ranks' values."""
         return value if self.alone else min(row[0] for row in self.rows(purpose, value))
 
     def every(self, state: bool) -> bool:
-        """Whether it is true on every rank."""
         return bool(self.least(int(state)))
 
     def total(self, count: int | None) -> int | None:
@@ -180,42 +165,29 @@ class Team:
         return vector
 
     def space(self, parameters: Sequence[Tensor]) -> Space:
-        """Where flat vectors over these parameters live."""
-        groups = [*self.over_data, *self.over_model]
-
         def first_elsewhere(parameter: Tensor) -> bool:
-            return all(group.rank() == 0 for group in groups if ranks_of(group) not in ranks_of_mesh(parameter))
+            return all(group.rank() == 0 for group in self._groups if ranks_of(group) not in ranks_of_mesh(parameter))
 
-        return space_of(parameters, lambda tensor: self._reduce(tensor, groups), first_elsewhere)
-
-    # One measurement -------------------------------------------------------------------------------------------------------------------
+        return space_of(parameters, lambda tensor: self._reduce(tensor, self._groups), first_elsewhere)
 
     def around(self, guard: AbstractContextManager[T]) -> AbstractContextManager[T]:
-        """Whatever ends the block on one rank ends it on all, each having put everything back before; alone, the guard itself.
-
-        Raises:
-            PeerError: On entering and leaving, on the other ranks.
-        """
+        """Whatever ends the block on one rank ends it on all, each having put everything back before; alone, the guard itself."""
         return guard if self.alone else self._together(guard)
 
     @contextmanager
     def _together(self, guard: AbstractContextManager[T]) -> Iterator[T]:
         self._wire, self._over = Wire(self.ranks), False
         try:
-            with patient(self.over_data), patient(self.over_model):
-                with self._ending(), guard as inside:
-                    yield inside
+            with patient(self._groups):
+                try:
+                    with guard as inside:
+                        yield inside
+                except BaseException as error:
+                    self._part(error)
+                    raise
+                self._part(None)
         finally:
             self._wire = None
-
-    @contextmanager
-    def _ending(self) -> Iterator[None]:
-        try:
-            yield
-        except BaseException as error:
-            self._part(error)
-            raise
-        self._part(None)
 
     def _part(self, error: BaseException | None) -> None:
         """Say how it ended here, unless that is known; hear how it ended elsewhere. An error that is but the echo of another gives way."""
@@ -223,19 +195,21 @@ class Team:
             return
         echo = error is not None and is_communication(error)
         try:
-            self._table("the end", (float(echo),), state=DONE if error is None else FAILED, text=sentence(error))
+            self.rows("the end", float(echo), state=DONE if error is None else FAILED, text=sentence(error))
         except PeerError as others:
             if error is None or echo:
                 raise others from error
 
-    # The table -------------------------------------------------------------------------------------------------------------------------
+    def rows(self, purpose: str, *numbers: float, state: float = GOING, text: str = "") -> list[list[float]]:
+        """Up to four numbers of every rank, in order: the one small all-reduce that all else here is made of.
 
-    def _table(self, purpose: str, numbers: Sequence[float], *, state: float = GOING, text: str = "") -> list[list[float]]:
-        """The numbers of every rank, and a check that it is where the others are."""
+        Raises:
+            PeerError: If a rank failed, is gone, or is somewhere else.
+        """
         table = torch.zeros(self.size, COLUMNS, dtype=torch.float64)
         table[self._place, : 2 + len(numbers)] = torch.tensor([PURPOSES.index(purpose), state, *numbers], dtype=torch.float64)
         if self._wire is None:  # outside of a measurement, as for an operator on its own
-            table = self._reduce(table.to(home_of(self.over_data, self.over_model)), [*self.over_data, *self.over_model]).cpu()
+            table = self._reduce(table.to(home_of(self._groups)), self._groups).cpu()
         else:
             try:
                 self._wire.sum_(table)
@@ -250,9 +224,9 @@ class Team:
         """Go on only if every rank goes on, and does the same."""
         if any(row[1] == FAILED for row in rows):
             self._over = True
-            texts = self._texts(text)
-            real = [(rank, said) for rank, said, row in zip(self.ranks, texts, rows, strict=True) if row[1] == FAILED and not row[2]]
-            raise PeerError(f"{'; '.join(f'rank {rank} {said}' for rank, said in real) or 'the ranks lost each other'}; {ENDED}")
+            told = zip(self.ranks, self._texts(text), rows, strict=True)
+            real = [f"rank {rank} {said}" for rank, said, row in told if row[1] == FAILED and not row[2]]
+            raise PeerError(f"{'; '.join(real) or 'the ranks lost each other'}; {ENDED}")
         if any(row[:2] != rows[0][:2] for row in rows):
             self._over = True
             if state == GOING:
@@ -281,17 +255,16 @@ ENDED = "the measurement ended on every rank, and all is as before"
 
 def mean_of(pairs: Sequence[tuple[float, float]]) -> float:
     """Mean of values by their weights, in whatever order they come; NaN if a number is not finite."""
-    if not all(math.isfinite(number) for pair in pairs for number in pair):
+    if not finite(pairs):
         return math.nan
     return math.fsum(value * weight for value, weight in pairs) / math.fsum(weight for _, weight in pairs)
 
 
-def finite(rows: list[list[float]]) -> bool:
-    """Whether every number is."""
+def finite(rows: Sequence[Sequence[float]]) -> bool:
     return all(math.isfinite(number) for row in rows for number in row)
 
 
-def home_of(*groups: Sequence[Any]) -> torch.device:
-    """Where a group's tensors have to lie."""
-    kinds = {kind.type for several in groups for group in several for kind in group._device_types}
+def home_of(groups: Sequence[Any]) -> torch.device:
+    """Where tensors of these groups have to lie."""
+    kinds = {kind.type for group in groups for kind in group._device_types}
     return torch.device("cpu" if "cpu" in kinds or not kinds else kinds.pop())

@@ -37,11 +37,7 @@ class PairLoss:
         return self.criterion(model(*inputs), target)
 
     def split(self, model: Any, batch: Any) -> tuple[Sequence[Any], Any]:
-        """Inputs and target.
-
-        Raises:
-            BadType: If the batch has no two parts, or more than the model takes.
-        """
+        """Inputs and target."""
         if not isinstance(batch, (list, tuple)) or len(batch) < 2:
             found = f"{len(batch)} parts" if isinstance(batch, (list, tuple)) else f"a {type(batch).__name__}"
             raise BadType(f"criterion needs batches (inputs, target), but a batch is {found}; pass loss_fn=lambda model, batch: ...")
@@ -80,7 +76,6 @@ def model_loss(model: Any, batch: Any) -> Tensor:
 
 
 def check_loss(loss: Any) -> None:
-    """Refuse a loss that is not one finite number with a gradient."""
     if not isinstance(loss, Tensor):
         raise BadType(f"the loss is a {type(loss).__name__}, not a tensor; return the loss itself, before .item().")
     if loss.numel() != 1:

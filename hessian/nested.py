@@ -15,10 +15,8 @@ from torch.nn.utils.rnn import PackedSequence
 class Window(tuple[Any, ...]):
     """Micro-batches whose gradients are accumulated to one step. Their losses count the same, whatever their sizes.
 
-    Args:
-        parts: The micro-batches.
-        share: The number that divides the gradient of each, as training loops and frameworks do it: that of a full window, also where
-            a pass ends with fewer. None for as many as there are.
+    ``share`` divides the gradient of each, as training loops and frameworks do it: the number in a full window, also where a pass ends
+    with fewer. None for as many as there are.
     """
 
     share: int
@@ -41,8 +39,10 @@ def to_device(value: Any, device: torch.device) -> Any:
 
     A tensor on its way to an accelerator is not waited for: what the device does next waits by itself.
     """
-    own: Any = value if isinstance(value, (Tensor, PackedSequence)) else copy.copy(value)
-    return own.to(device, **({"non_blocking": device.type not in ("cpu", "mps")} if isinstance(value, Tensor) else {}))
+    if isinstance(value, Tensor):
+        return value.to(device, non_blocking=device.type not in ("cpu", "mps"))
+    own: Any = value if isinstance(value, PackedSequence) else copy.copy(value)
+    return own.to(device)
 
 
 def mapped(batch: Any, change: Callable[[Any], Any]) -> Any:
@@ -74,7 +74,6 @@ def is_record(batch: Any) -> bool:
 
 
 def mapped_record(batch: Any, change: Callable[[Any], Any]) -> Any:
-    """A copy of a dataclass with its fields mapped."""
     filled = copy.copy(batch)  # not type(batch)(...): that would run its __post_init__, and not every field is an argument
     for name, value in record_items(batch):
         object.__setattr__(filled, name, mapped(value, change))  # it may be frozen
@@ -82,12 +81,11 @@ def mapped_record(batch: Any, change: Callable[[Any], Any]) -> Any:
 
 
 def record_items(batch: Any) -> Iterator[tuple[str, Any]]:
-    """Names and values of a dataclass's fields."""
     return ((field.name, getattr(batch, field.name)) for field in fields(batch) if hasattr(batch, field.name))
 
 
 def leaves_of(batch: Any) -> Iterator[Any]:
-    """Whatever stands in a batch of nested mappings, lists, tuples and dataclasses; a ``PackedSequence`` as a whole."""
+    """Whatever stands in mappings, lists, tuples and dataclasses, however nested; a ``PackedSequence`` as a whole."""
     if isinstance(batch, Mapping):
         parts: Any = batch.values()
     elif isinstance(batch, (list, tuple)) and not isinstance(batch, PackedSequence):

@@ -45,8 +45,7 @@ class Problem:
         BadArgument, BadType: Subclasses of ``ValueError`` and ``TypeError``, with what is wrong and what to do.
 
     Attributes:
-        loss: ``loss(batch) -> scalar tensor`` for the present weights.
-        has_loss: Whether there is one, and not only a ``step_fn``.
+        has_loss: Whether there is a loss, and not only a ``step_fn``.
         parameters: What the optimizer trains (every trainable parameter if there is none), by name.
         team: The processes that train this model together.
     """
@@ -82,14 +81,11 @@ class Problem:
         self.recipe = Recipe(accumulate, autocast, scaler, clip_norm, clip_value, step_fn)
         self.team = team_of(self.modules)
         self.batches = Batches(data, self.device, accumulate=accumulate, team=self.team)
-        self._check_optimizers(models)
-        self.parameters = trained_parameters(self.modules, self.optimizer)
-
-    def _check_optimizers(self, models: list[nn.Module]) -> None:
-        if self.recipe.step_fn is not None:
+        if own:
             check_training(models, self.optimizers)
         elif self.optimizers:
             check_optimizer(self.optimizer, self.modules)
+        self.parameters = trained_parameters(self.modules, self.optimizer)
 
     def loss(self, batch: Any) -> Tensor:
         """The loss of ``batch`` at the present weights, as the model stands (train or eval), in the precision of the training."""
@@ -98,7 +94,11 @@ class Problem:
 
     def precision(self) -> AbstractContextManager[Any]:
         """The context of the training's forward passes."""
-        return nullcontext() if self.recipe.autocast is None else self.recipe.precision(self._device_type)
+        autocast = self.recipe.autocast
+        if isinstance(autocast, torch.dtype):
+            kinds = (parameter.device.type for module in self.modules for parameter in module.parameters())
+            return torch.autocast(next(kinds, "cpu"), dtype=autocast)
+        return nullcontext() if autocast is None else autocast()
 
     def loss_in_full(self, batch: Any) -> Tensor:
         """The same in the precision of the weights; of a window, the mean over its micro-batches."""
@@ -109,12 +109,7 @@ class Problem:
     @property
     def model_name(self) -> str:
         """Class of the model, or of each of several."""
-        models = self.model if isinstance(self.model, (list, tuple)) else [self.model]
-        return " and ".join(type(bare(model)).__name__ for model in models)
-
-    @property
-    def _device_type(self) -> str:
-        return next((parameter.device.type for module in self.modules for parameter in module.parameters()), "cpu")
+        return " and ".join(type(bare(model)).__name__ for model in listed("model", self.model))
 
     def bare(self) -> Problem:
         """The same without ``DistributedDataParallel``, whose forward passes talk to others: for what every rank does on its own."""
@@ -174,7 +169,6 @@ def listed(name: str, value: Any) -> list[Any]:
 
 
 def check_model(model: Any) -> None:
-    """Refuse what is not a module with materialized parameters."""
     if not isinstance(model, nn.Module):
         raise BadType(f"model is a {type(model).__name__}, not a torch.nn.Module; pass the module that is trained.")
     for name, parameter in model.named_parameters():
@@ -214,8 +208,7 @@ def check_optimizer(optimizer: Any, modules: list[nn.Module]) -> None:
     """Refuse an optimizer that does not train this model, or whose LR cannot be swept."""
     check_is_optimizer(optimizer)
     known = {id(parameter) for module in modules for parameter in module.parameters()}
-    held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    strangers = sum(id(parameter) not in known for parameter in held)
+    strangers = sum(id(parameter) not in known for group in optimizer.param_groups for parameter in group["params"])
     if strangers:
         raise BadArgument(
             f"optimizer holds {strangers} tensors that are not parameters of model; "
@@ -243,7 +236,6 @@ def check_training(models: list[Any], optimizers: list[Any]) -> None:
 
 
 def check_is_optimizer(optimizer: Any) -> None:
-    """Refuse what does not look like one of torch's."""
     if not all(hasattr(optimizer, name) for name in ("param_groups", "step", "zero_grad", "state")):
         raise BadType(f"optimizer is a {type(optimizer).__name__}, not a torch optimizer; pass the object whose step() trains the model.")
 
@@ -258,7 +250,6 @@ def check_has_lr(optimizer: Any) -> None:
 
 
 def check_step(optimizer: Any) -> None:
-    """Refuse optimizers that need a closure."""
     name = type(optimizer).__name__
     closure = inspect.signature(optimizer.step).parameters.get("closure")
     if closure is not None and closure.default is inspect.Parameter.empty:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,15 +19,8 @@ LOW = (torch.bfloat16, torch.float16)
 
 @dataclass(frozen=True)
 class Recipe:
-    """What happens between a batch and the moved weights; checked when made.
-
-    Attributes:
-        accumulate: Micro-batches of one optimizer step.
-        autocast: Dtype of the forward passes, or a function that returns a context manager around them.
-        scaler: A ``torch.amp.GradScaler``.
-        clip_norm: Largest norm of the whole gradient.
-        clip_value: Largest magnitude of its entries.
-        step_fn: The user's own step, ``step_fn(batch) -> loss``, instead of all but the first two.
+    """What happens between a batch and the moved weights, as in ``Problem``; checked when made. ``step_fn`` replaces all but the
+    first two.
     """
 
     accumulate: int = 1
@@ -57,14 +50,7 @@ class Recipe:
 
     @property
     def clips(self) -> bool:
-        """Whether gradients are clipped."""
         return self.clip_norm is not None or self.clip_value is not None
-
-    def precision(self, device_type: str) -> AbstractContextManager[Any]:
-        """The context of a forward pass on such a device."""
-        if self.autocast is None:
-            return nullcontext()
-        return torch.autocast(device_type, dtype=self.autocast) if isinstance(self.autocast, torch.dtype) else self.autocast()
 
     def __str__(self) -> str:
         """What differs from a plain step; empty if nothing does."""
@@ -81,7 +67,6 @@ class Recipe:
 
 
 def check_autocast(autocast: Any) -> None:
-    """Refuse what is no low precision, nor a function that gives a context."""
     if isinstance(autocast, torch.dtype):
         if autocast not in LOW:
             raise BadArgument(f"autocast={autocast} is no lower precision; pass torch.bfloat16, torch.float16, or None to leave it off.")
@@ -92,6 +77,5 @@ def check_autocast(autocast: Any) -> None:
 
 
 def check_scaler(scaler: Any) -> None:
-    """Refuse what does not look like torch's ``GradScaler``."""
     if scaler is not None and not all(hasattr(scaler, name) for name in ("scale", "unscale_", "step", "update", "get_scale")):
         raise BadType(f"scaler is a {type(scaler).__name__}, not a torch.amp.GradScaler; pass the one that the training uses.")

@@ -47,8 +47,8 @@ def reshard(modules: Iterable[Any]) -> None:
 
 def mesh_groups(modules: Sequence[nn.Module]) -> tuple[list[Any], list[Any]]:
     """Process groups over which batches differ (FSDP2's), and those over which only the model is divided."""
-    data = [info.mesh for module in fsdp_modules(modules) for info in mesh_infos(module)]
-    over_data = [group for mesh in data for group in mesh.get_all_groups()]
+    sharded = [part for module in fsdp_modules(modules) for part in param_groups_of(module._get_fsdp_state())]
+    over_data = [group for part in sharded for group in part.mesh_info.mesh.get_all_groups()]
     known = set(map(ranks_of, over_data))
     tensors: list[Any] = [tensor for root in modules for tensor in root.parameters() if is_sharded(tensor)]
     every = [group for tensor in tensors for group in tensor.device_mesh.get_all_groups()]
@@ -56,7 +56,6 @@ def mesh_groups(modules: Sequence[nn.Module]) -> tuple[list[Any], list[Any]]:
 
 
 def ranks_of(group: Any) -> tuple[int, ...]:
-    """Global ranks of a process group."""
     return tuple(torch.distributed.get_process_group_ranks(group))
 
 
@@ -77,10 +76,13 @@ def own_part(full: Tensor, like: Any) -> Tensor:
     """Of a full value, which every rank has, the part that lies here of a tensor like it."""
     if not is_sharded(like):
         return full
-    kind = sys.modules["torch.distributed.tensor"]
-    home = full.to(like.to_local().device)
-    spread = kind.DTensor.from_local(home, like.device_mesh, [kind.Replicate()] * like.device_mesh.ndim, run_check=False)
-    return local(spread.redistribute(placements=like.placements))  # type: ignore[no-any-return]
+    return local(replicated(full.to(like.to_local().device), like).redistribute(placements=like.placements))  # type: ignore[no-any-return]
+
+
+def replicated(full: Tensor, like: Any) -> Any:
+    """A ``DTensor`` of which every rank in the mesh of another has the whole."""
+    kind, mesh = sys.modules["torch.distributed.tensor"], like.device_mesh
+    return kind.DTensor.from_local(full, mesh, [kind.Replicate()] * mesh.ndim, run_check=False)
 
 
 def placed(part: Tensor, like: Any) -> Tensor:
@@ -114,9 +116,7 @@ def ranks_of_mesh(tensor: Any) -> set[tuple[int, ...]]:
 def differentiates_twice(parameters: Iterable[Any]) -> bool:
     """Whether derivatives in a ``DTensor`` can be derived: torch 2.6 takes what comes out of one for a constant, without a word."""
     for tensor in filter(is_sharded, parameters):
-        kind, mesh = sys.modules["torch.distributed.tensor"], tensor.device_mesh
-        here = torch.ones(1, device=tensor.to_local().device)
-        one = kind.DTensor.from_local(here, mesh, [kind.Replicate()] * mesh.ndim, run_check=False).requires_grad_()
+        one = replicated(torch.ones(1, device=tensor.to_local().device), tensor).requires_grad_()
         with torch.enable_grad():
             (first,) = torch.autograd.grad(one.to_local().square().sum(), one, create_graph=True)
             return torch.autograd.grad(first.to_local().sum(), one, allow_unused=True)[0] is not None
@@ -129,16 +129,15 @@ def unsharded(modules: Sequence[Any]) -> Iterator[None]:
 
     Backward passes leave them there and reduce nothing. Afterwards shards and flags are as before.
     """
-    restore, parts = keep_flags(modules), fsdp_modules(modules)
+    restore = shards_of(modules)
     try:
-        for part in parts:
+        for part in fsdp_modules(modules):
             part.set_reshard_after_forward(False, recurse=False)
             part.set_reshard_after_backward(False, recurse=False)
             part.set_requires_gradient_sync(False, recurse=False)
             part.unshard()
         yield
     finally:
-        reshard(modules)
         restore()
 
 
@@ -157,13 +156,8 @@ def keep_flags(modules: Iterable[Any]) -> Callable[[], None]:
 
 def param_groups_of(state: Any) -> list[Any]:
     """Parameters that one call of ``fully_shard`` took; earlier versions of torch have at most one group of them."""
-    groups = getattr(state, "_fsdp_param_groups", None)
-    return [group for group in ([getattr(state, "_fsdp_param_group", None)] if groups is None else groups) if group is not None]
-
-
-def mesh_infos(module: Any) -> list[Any]:
-    """What ``fully_shard`` knows of its mesh."""
-    return [group.mesh_info for group in param_groups_of(module._get_fsdp_state())]
+    groups = getattr(state, "_fsdp_param_groups", None) or [getattr(state, "_fsdp_param_group", None)]
+    return [group for group in groups if group is not None]
 
 
 def shards_of(modules: Sequence[nn.Module]) -> Callable[[], None]:

@@ -12,12 +12,9 @@ from hessian.vectors import Space, coordinates, dots, normals, random_signs
 
 
 class ShardedSpace(Space):
-    """Vectors in pieces. What several ranks hold counts once.
+    """Vectors in pieces. What several ranks hold counts once: where ``firsts`` says so of this rank's piece of a parameter.
 
-    Args:
-        parameters: The coordinates, in order.
-        sum_: Sums a small tensor, in place, over all ranks.
-        firsts: Whether this rank's piece of a parameter counts here.
+    ``sum_`` sums a small tensor, in place, over all ranks.
     """
 
     def __init__(self, parameters: Sequence[Tensor], sum_: Callable[[Tensor], Tensor], firsts: Sequence[bool]) -> None:
@@ -42,7 +39,7 @@ class ShardedSpace(Space):
         return self._summed(self._shares(rows, vector)).to(vector.dtype)
 
     def take_off(self, blocks: Sequence[Tensor], vector: Tensor) -> None:
-        """The same with one all-reduce, as the shares in all rows are found before any is taken off."""
+        """The same with one all-reduce: the shares in all rows are found before any is taken off."""
         shares = torch.cat([self._shares(block.to(vector.device), vector) for block in blocks])
         parts = self._summed(shares).to(vector.dtype).split_with_sizes([len(block) for block in blocks])
         for block, part in zip(blocks, parts, strict=True):

@@ -15,7 +15,6 @@ from hessian.nested import Window, batch_size
 from hessian.problem import Problem
 from hessian.readout import Readout, number_of
 
-STRANGE = {torch.bool: bool, torch.complex32: complex, torch.complex64: complex, torch.complex128: complex}  # all others give numbers
 RETRIES = 40  # a scale of 2**16 that is halved at every overflow is below 2**-23 by then: no scale helps
 
 
@@ -71,7 +70,6 @@ def update(problem: Problem) -> bool:
 
 
 def clip(problem: Problem) -> None:
-    """Clip the gradient, by value and then by norm."""
     recipe = problem.recipe
     if not recipe.clips:
         return
@@ -102,11 +100,7 @@ def step_at_rest(problem: Problem, batch: Any) -> float:
 
 
 def one_number(loss: Any, what: str, name: str = "loss") -> float:
-    """The loss, or what ``name`` says, as a float; ``what`` says where it comes from.
-
-    Raises:
-        BadArgument, BadType: If it is not one number.
-    """
+    """The loss, or what ``name`` says, as a float, if it is one number; ``what`` says where it comes from."""
     return number_of(checked_number(loss, what, name))
 
 
@@ -116,7 +110,7 @@ def checked_number(loss: Any, what: str, name: str = "loss") -> float | Tensor:
     if isinstance(loss, Tensor):
         if loss.numel() != 1:
             raise BadArgument(f"{what} a tensor of shape {tuple(loss.shape)}, not one number; reduce it, as with {name}.mean().")
-        kind = STRANGE.get(loss.dtype, float)
+        kind = bool if loss.dtype is torch.bool else complex if loss.is_complex() else float
     if kind is not float and (kind is bool or not issubclass(kind, Real)):
         raise BadType(f"{what} a {kind.__name__}, not one number; pass the {name} of this step, as a float or a tensor.")
     return loss if isinstance(loss, Tensor) else float(loss)

@@ -118,7 +118,6 @@ class Space:
         self.length = size
 
     def dot(self, a: Tensor, b: Tensor) -> float:
-        """Inner product."""
         return dot(a, b)
 
     def dots(self, a: Tensor, b: Tensor) -> Tensor:
@@ -126,7 +125,6 @@ class Space:
         return dots(a, b)
 
     def norm(self, a: Tensor) -> float:
-        """Euclidean norm."""
         return math.sqrt(self.dot(a, a))
 
     def project(self, rows: Tensor, vector: Tensor) -> Tensor:
@@ -144,7 +142,6 @@ class Space:
         return full
 
     def random_unit(self, like: Tensor, seed: int) -> Tensor:
-        """A direction uniform on the sphere."""
         return random_unit(self.size, like, seed)
 
     def random_signs(self, count: int, like: Tensor, seed: int) -> Tensor:

@@ -24,11 +24,7 @@ BACKENDS = ("gloo", "NCCL", "Application timeout caused pair closure")  # what t
 
 
 def patience() -> float:
-    """Seconds to wait for another rank.
-
-    Raises:
-        BadArgument: If ``LRFINDER_TIMEOUT`` is no such number.
-    """
+    """Seconds to wait for another rank."""
     text = os.environ.get(TIMEOUT, str(PATIENCE))
     try:
         return positive_float(TIMEOUT, float(text))
@@ -37,11 +33,7 @@ def patience() -> float:
 
 
 class Wire:
-    """Connections between the ranks for one measurement, beside those of the training: these always fit together, and have our patience.
-
-    Raises:
-        PeerError: If not all ranks come.
-    """
+    """Connections between the ranks for one measurement, beside those of the training: these always fit together, and have our patience."""
 
     def __init__(self, ranks: Sequence[int]) -> None:
         dist: Any = torch.distributed
@@ -61,7 +53,6 @@ class Wire:
             ) from error
 
     def sum_(self, tensor: Tensor) -> None:
-        """Sum in place over the ranks."""
         self.group.allreduce([tensor]).wait()
 
     def silent(self) -> str:

@@ -105,7 +105,6 @@ class WatchedOperator(CurvatureOperator):
 
 
 def watched(operator: CurvatureOperator, told: Told | None) -> CurvatureOperator:
-    """The operator, watched if someone is to be told."""
     return operator if told is None else WatchedOperator(operator, told)
 
 

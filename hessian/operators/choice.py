@@ -33,14 +33,10 @@ def make_operator(problem: Problem, batches: Sequence[Any], settings: CurvatureS
 
 
 def check_unsharded(problem: Problem) -> None:
-    """Refuse whole parameters where they do not fit beside the shards, or are divided in a second way.
-
-    Raises:
-        NoSecondDerivativeError: On every rank, if it is so on one.
-    """
+    """Refuse, on every rank, whole parameters where they do not fit beside the shards of one, or are divided in a second way."""
     parameters = list(problem.parameters.values())
     free = free_bytes(local(parameters[0]).device)
-    needed = WHOLE * sum(parameter.numel() * parameter.element_size() for parameter in parameters)
+    needed = WHOLE * sum(parameter.nbytes for parameter in parameters)
     if not problem.team.every(problem.team.replicas == 1 and (free is None or needed <= free)):
         raise NoSecondDerivativeError(
             "the model is sharded, and its whole parameters do not fit into memory or are divided by tensor parallelism too; "

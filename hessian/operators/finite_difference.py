@@ -69,8 +69,7 @@ class FiniteDifferenceOperator(LossOperator):
         return total if self.reduced else self.pooled(total)
 
     def _gradient(self, parts: Sequence[Tensor] = (), step: float = 0.0) -> Tensor:
-        """The same at the weights moved by ``step`` along ``parts``, always with the same random numbers; where ranks are yet to be
-        averaged, over this rank's batches."""
+        """The same at the weights moved by ``step`` along ``parts``, always with the same random numbers; not ``pooled`` yet."""
         total = self.like.new_zeros(self.space.length)
         parameters = self.parameters if parts else []
         with moved(self.problem, parameters, parts, step, self._random), full_precision(), torch.enable_grad():

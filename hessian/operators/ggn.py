@@ -13,11 +13,11 @@ from torch.nn import functional as F
 
 from hessian.errors import BadArgument
 from hessian.losses import PairLoss
-from hessian.operators.graphs import GRAPH_MEMORY, BatchGraphs, check_graph, derivative
+from hessian.operators.graphs import GRAPH_MEMORY, BatchGraphs, check_graph, derivative, gradient_with_graph
 from hessian.operators.loss import LossOperator, refuse_shards
 from hessian.problem import Problem
 from hessian.sharded import divided, placed, whole
-from hessian.vectors import dense, flatten, unflatten
+from hessian.vectors import flatten, unflatten
 
 OutputHessian = Callable[[Tensor], Tensor]
 
@@ -86,10 +86,8 @@ def linearize(problem: Problem, parameters: Sequence[Tensor], pair: PairLoss, ba
             raise BadArgument(f"the model returned a {type(outputs).__name__}, not a tensor; GGNOperator needs one output tensor.")
         # d/du <u, J v> is J v: differentiating the backward pass in its own input gives the forward derivative.
         dummy = torch.zeros_like(outputs, requires_grad=True)
-        pulled = torch.autograd.grad(outputs, parameters, dummy, create_graph=True, allow_unused=True, materialize_grads=True)
-    check_graph(pulled)
-    rows = [divided(dense(entry), parameter) for entry, parameter in zip(pulled, parameters, strict=True)]
-    return Linearization(outputs, dummy, rows, output_hessian(pair.criterion, outputs, target))
+    pulled = gradient_with_graph(outputs, parameters, dummy)
+    return Linearization(outputs, dummy, pulled, output_hessian(pair.criterion, outputs, target))
 
 
 def output_hessian(criterion: Any, outputs: Tensor, target: Tensor) -> OutputHessian:
@@ -104,9 +102,8 @@ def output_hessian(criterion: Any, outputs: Tensor, target: Tensor) -> OutputHes
 
 def is_cross_entropy(criterion: Any) -> bool:
     """Cross-entropy without class weights, in either of torch's forms. Label smoothing does not change its Hessian."""
-    if criterion is F.cross_entropy:
-        return True
-    return type(criterion) is nn.CrossEntropyLoss and criterion.weight is None and criterion.reduction in ("mean", "sum")
+    plain = type(criterion) is nn.CrossEntropyLoss and criterion.weight is None and criterion.reduction in ("mean", "sum")
+    return criterion is F.cross_entropy or plain
 
 
 def is_mean_squared_error(criterion: Any) -> bool:
@@ -137,5 +134,4 @@ def autograd_hessian(criterion: Any, outputs: Tensor, target: Tensor) -> OutputH
         seed = torch.ones_like(loss, requires_grad=True)  # leaves a node to be checked, as in HessianOperator
         (gradient,) = torch.autograd.grad(loss, leaf, seed, create_graph=True)
     check_graph([gradient])
-
     return lambda u: derivative([gradient], [leaf], [u])[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any, TypeVar
@@ -17,13 +17,13 @@ from hessian.errors import CurvatureError
 from hessian.nested import micro_batches
 from hessian.precision import full_precision
 from hessian.problem import Problem
-from hessian.sharded import local
+from hessian.sharded import divided, local
 from hessian.snapshot import keep_random_state
+from hessian.vectors import dense
 
 GRAPH_MEMORY = 2**30  # bytes of graphs kept by default: four batches of most small models, one of a large one
-PROCESS_FLAGS = (
-    threading.RLock()
-)  # which kernels are allowed is said to all threads: each must put back what it found before the next looks
+# Which kernels are allowed is said to all threads: each must put back what it found before the next looks.
+PROCESS_FLAGS = threading.RLock()
 
 Value = TypeVar("Value")
 Graph = Any  # whatever a build function returns: tensors whose graphs hold the memory
@@ -31,14 +31,11 @@ Graph = Any  # whatever a build function returns: tensors whose graphs hold the 
 
 @dataclass
 class BatchGraphs:
-    """One differentiable graph a batch, in order, with the batch's share of the samples.
+    """One differentiable graph a batch, in order, as ``build(batch)`` makes it, with the batch's share of the samples.
 
     Dropout masks and batch statistics are the same whenever a graph is recomputed: every batch has its own saved generator state.
 
     Args:
-        problem: Model and loss.
-        batches: The batches.
-        build: ``build(batch)`` makes the graph.
         memory: Bytes of graphs to keep; the first is always kept.
         keep: Whether any is kept.
     """
@@ -58,7 +55,7 @@ class BatchGraphs:
         for batch in self.batches:
             self._random.append(keep_random_state())
             fits = self.keep and (not self.kept or used + largest <= self.memory)
-            graph, size = self._make(batch, count=len(self.batches) > 1 and fits) if fits else (None, 0)
+            graph, size = self._make(batch, count=len(self.batches) > 1) if fits else (None, 0)
             used, largest = used + size, max(largest, size)
             self.kept.append(graph)
             if graph is None:
@@ -89,11 +86,9 @@ class BatchGraphs:
             restore()
 
     def _make(self, batch: Any, *, count: bool) -> tuple[Graph, int]:
-        with ExitStack() as stack:
-            sizes = stack.enter_context(counting_saved_bytes()) if count else {}
-            stack.enter_context(copied_buffers(self.problem.modules))
-            stack.enter_context(differentiable_twice(self.problem.modules))
-            stack.enter_context(second_derivative())
+        modules = self.problem.modules
+        counting: AbstractContextManager[dict[int, int]] = counting_saved_bytes() if count else nullcontext({})
+        with counting as sizes, copied_buffers(modules), differentiable_twice(modules), second_derivative():
             graph = self.build(batch)
         return graph, sum(sizes.values())
 
@@ -101,15 +96,15 @@ class BatchGraphs:
 @contextmanager
 def copied_buffers(modules: Sequence[nn.Module]) -> Iterator[None]:
     """Give the forward pass copies of the buffers: it may write to them, and the graph that is kept may refer to what it wrote."""
-    registries = [module._buffers for root in modules for module in root.modules() if isinstance(module._buffers, dict)]
-    kept = [dict(registry) for registry in registries]
-    copies = {id(buffer): buffer.clone() for entries in kept for buffer in entries.values() if buffer is not None}
-    for registry, entries in zip(registries, kept, strict=True):
+    registries = (module._buffers for root in modules for module in root.modules() if isinstance(module._buffers, dict))
+    kept = [(registry, dict(registry)) for registry in registries]
+    copies = {id(buffer): buffer.clone() for _, entries in kept for buffer in entries.values() if buffer is not None}
+    for registry, entries in kept:
         registry.update({name: copies.get(id(buffer)) for name, buffer in entries.items()})
     try:
         yield
     finally:
-        for registry, entries in zip(registries, kept, strict=True):
+        for registry, entries in kept:
             registry.update(entries)
 
 
@@ -134,13 +129,9 @@ def differentiable_twice(modules: Sequence[nn.Module]) -> Iterator[None]:
 
     Fused attention, compiled graphs and cuDNN's recurrent layers have none; products of bfloat16 activations would be noise.
     """
-    with ExitStack() as stack:
-        stack.enter_context(PROCESS_FLAGS)
-        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-        stack.enter_context(torch.compiler.set_stance("force_eager"))
-        stack.enter_context(full_precision())
-        if any(isinstance(layer, nn.RNNBase) for module in modules for layer in module.modules()):
-            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+    recurrent = any(isinstance(layer, nn.RNNBase) for module in modules for layer in module.modules())
+    plain = torch.backends.cudnn.flags(enabled=False) if recurrent else nullcontext()
+    with PROCESS_FLAGS, sdpa_kernel(SDPBackend.MATH), torch.compiler.set_stance("force_eager"), full_precision(), plain:
         yield
 
 
@@ -167,6 +158,14 @@ def derivative(entries: Sequence[Tensor], inputs: Sequence[Tensor], directions: 
         return torch.autograd.grad(outputs, inputs, upstream, retain_graph=True, allow_unused=True, materialize_grads=True)
 
 
+def gradient_with_graph(output: Tensor, parameters: Sequence[Tensor], upstream: Tensor) -> list[Tensor]:
+    """Derivative of ``<output, upstream>`` that can be differentiated again."""
+    with torch.enable_grad():
+        gradient = torch.autograd.grad(output, parameters, upstream, create_graph=True, allow_unused=True, materialize_grads=True)
+    check_graph(gradient)
+    return [divided(dense(entry), parameter) for entry, parameter in zip(gradient, parameters, strict=True)]
+
+
 def check_graph(gradient: Sequence[Tensor]) -> None:
     """Refuse a gradient with a ``once_differentiable`` function in it: torch's node for that leads nowhere and so counts as zero."""
     seen: set[Any] = set()
@@ -182,7 +181,6 @@ def check_graph(gradient: Sequence[Tensor]) -> None:
 
 
 def no_second_derivative(cause: str) -> CurvatureError:
-    """The error, with what to do."""
     return NoSecondDerivativeError(
         f"the Hessian-vector product failed: {cause}. The model uses an operation without a second derivative; "
         "pass method='finite_difference', or replace that operation by one written in plain torch."
@@ -190,7 +188,6 @@ def no_second_derivative(cause: str) -> CurvatureError:
 
 
 def too_old(what: str) -> CurvatureError:
-    """The error where torch itself cannot do it."""
     return NoSecondDerivativeError(
         f"torch {torch.__version__} cannot differentiate {what} twice; install a newer one, or pass method='finite_difference'."
     )

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from hessian.nested import batch_size
-from hessian.operators.graphs import GRAPH_MEMORY, BatchGraphs, Value, check_graph, derivative
+from hessian.operators.graphs import GRAPH_MEMORY, BatchGraphs, Value, derivative, gradient_with_graph
 from hessian.operators.loss import LossOperator, refuse_shards
 from hessian.problem import Problem
 from hessian.sharded import divided, placed
-from hessian.vectors import dense, flatten, unflatten
+from hessian.vectors import flatten, unflatten
 
 
 class HessianOperator(LossOperator):
@@ -51,12 +51,20 @@ class HessianOperator(LossOperator):
         self.graphs = BatchGraphs(self.problem, batches, partial(gradient_graph, self.problem, self.parameters), graph_memory)
 
     def _product(self, vector: Tensor) -> Tensor:
-        return self.pooled(self.graphs.mean(partial(self.differentiate, vector=vector)))
+        return self._mean(self._along(vector))
+
+    def _mean(self, use: Callable[[Any], Tensor]) -> Tensor:
+        """Mean of ``use(gradient)``, a new tensor every time, over the samples of all ranks."""
+        return self.pooled(self.graphs.mean(use))
+
+    def _along(self, vector: Tensor) -> Callable[[list[Tensor]], Tensor]:
+        """What differentiates a gradient along a vector."""
+        return partial(self.differentiate, vector=vector)
 
     def batch_products(self, vector: Tensor) -> list[Tensor]:
         """``H_B v`` of every single batch: how the batches disagree. Counts as one product."""
         self.products += 1
-        products = self.through(partial(self.differentiate, vector=vector))
+        products = self.through(self._along(vector))
         return [self.pooled_part(product, index) for index, (product, _) in enumerate(products)]
 
     def through(self, use: Callable[[list[Tensor]], Value]) -> list[tuple[Value, float]]:
@@ -74,7 +82,7 @@ class HessianOperator(LossOperator):
 
     def start_hint(self) -> Tensor:
         """The gradient: early in training it leans towards the sharp directions."""
-        return self.pooled(self.graphs.mean(detached))
+        return self._mean(detached)
 
 
 def gradient_graph(problem: Problem, parameters: list[nn.Parameter], batch: Any) -> list[Tensor]:
@@ -82,9 +90,7 @@ def gradient_graph(problem: Problem, parameters: list[nn.Parameter], batch: Any)
     with torch.enable_grad():
         loss = problem.loss_in_full(batch)
         seed = torch.ones_like(loss, requires_grad=True)  # without it a custom function next to the loss leaves no node to be checked
-        gradient = torch.autograd.grad(loss, parameters, seed, create_graph=True, allow_unused=True, materialize_grads=True)
-    check_graph(gradient)
-    return [divided(dense(entry), parameter) for entry, parameter in zip(gradient, parameters, strict=True)]
+    return gradient_with_graph(loss, parameters, seed)
 
 
 def detached(gradient: list[Tensor]) -> Tensor:

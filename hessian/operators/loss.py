@@ -11,21 +11,13 @@ from hessian.errors import BadArgument
 from hessian.nested import batch_size
 from hessian.operators.base import CurvatureOperator
 from hessian.operators.graphs import too_old
-from hessian.problem import Problem
+from hessian.problem import Problem, listed
 from hessian.sharded import differentiates_twice, fsdp_modules, local
 from hessian.vectors import real
 
 
 class LossOperator(CurvatureOperator):
     """A curvature of the mean loss over some batches. A complex parameter counts as pairs of real coordinates.
-
-    Args:
-        problem: The model and its loss.
-        batches: The batches, already on the model's device.
-        parameters: Names of the parameters that are the coordinates, in that order; None takes all of ``problem.parameters``.
-
-    Raises:
-        BadArgument: If a name is unknown, or there is no batch.
 
     Attributes:
         names: Of the coordinates' parameters.
@@ -48,7 +40,7 @@ class LossOperator(CurvatureOperator):
     @property
     def own_names(self) -> list[str]:
         """The same as the model itself has them, whatever it is wrapped in."""
-        modules = self.problem.modules if isinstance(self.problem.model, (list, tuple)) else [self.problem.model, *self.problem.modules]
+        modules = [*listed("model", self.problem.model), *self.problem.modules]
         own = {id(parameter): name for module in reversed(modules) for name, parameter in module.named_parameters()}
         return [own.get(id(parameter), name) for parameter, name in zip(self.parameters, self.names, strict=True)]
 

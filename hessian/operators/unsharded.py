@@ -13,7 +13,7 @@ from torch import Tensor
 from hessian.errors import BadArgument
 from hessian.operators.ggn import GGNOperator, gauss_newton, linearize, pair_of
 from hessian.operators.graphs import BatchGraphs, Graph, Value, derivative, too_old
-from hessian.operators.hessian import HessianOperator, detached, gradient_graph
+from hessian.operators.hessian import HessianOperator, gradient_graph
 from hessian.operators.loss import LossOperator
 from hessian.problem import Problem
 from hessian.sharded import fsdp_modules, own_part, placed, unsharded, whole
@@ -21,15 +21,10 @@ from hessian.vectors import flatten, unflatten
 
 
 class UnshardedOperator(LossOperator):
-    """A curvature under FSDP2, whose shards cannot be differentiated twice.
+    """A curvature under FSDP2 on a mesh that only divides data, whose shards cannot be differentiated twice.
 
     Parameters are gathered for every product and the forward and the first backward pass are run anew in it: no graph is kept, for it
     would keep the whole parameters. Vectors stay in pieces; within a product there are three whole ones.
-
-    Args:
-        problem: The model, under ``fully_shard`` on a mesh that only divides data, and its loss.
-        batches: The batches of this rank.
-        parameters: Names of the coordinates; None takes all that are trained.
 
     Raises:
         BadArgument: If a name is unknown, there is no batch, or tensor parallelism divides the parameters too.
@@ -62,7 +57,7 @@ class UnshardedOperator(LossOperator):
             finally:
                 self._whole = []
 
-    def mean(self, use: Callable[[Any], Tensor]) -> Tensor:
+    def _mean(self, use: Callable[[Any], Tensor]) -> Tensor:
         """Mean of ``use(graph)``, a new tensor every time, over the samples of all ranks, of which this one keeps its part."""
         return self.pooled(reduce(torch.Tensor.add_, (value.mul_(share) for value, share in self.through(use))))
 
@@ -85,25 +80,12 @@ class UnshardedHessianOperator(UnshardedOperator, HessianOperator):
     def _graph(self, batch: Any) -> list[Tensor]:
         return gradient_graph(self.problem, self._whole, batch)
 
-    def _product(self, vector: Tensor) -> Tensor:
+    def _along(self, vector: Tensor) -> Callable[[list[Tensor]], Tensor]:
         direction = self._gathered(vector)
-        return self.mean(lambda gradient: self._along(gradient, direction))
-
-    def batch_products(self, vector: Tensor) -> list[Tensor]:
-        self.products += 1
-        direction = self._gathered(vector)
-        parts = self.through(lambda gradient: self._along(gradient, direction))
-        return [self.pooled_part(product, index) for index, (product, _) in enumerate(parts)]
+        return lambda gradient: flatten(derivative(gradient, self._whole, unflatten(direction, self._whole))).to(self.like)
 
     def differentiate(self, gradient: list[Tensor], vector: Tensor) -> Tensor:
-        return self._along(gradient, self._gathered(vector))
-
-    def start_hint(self) -> Tensor:
-        return self.mean(detached)
-
-    def _along(self, gradient: list[Tensor], direction: Tensor) -> Tensor:
-        """Derivative of the gradient along a whole direction."""
-        return flatten(derivative(gradient, self._whole, unflatten(direction, self._whole))).to(self.like)
+        return self._along(vector)(gradient)
 
 
 class UnshardedGGNOperator(UnshardedOperator, GGNOperator):
@@ -122,4 +104,4 @@ class UnshardedGGNOperator(UnshardedOperator, GGNOperator):
         def product(linear: Any) -> Tensor:
             return gauss_newton(linear, self._whole, unflatten(direction, self._whole)).to(self.like)
 
-        return self.mean(product)
+        return self._mean(product)

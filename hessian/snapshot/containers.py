@@ -41,11 +41,7 @@ def keep_container(container: Any) -> Restore:
 def keep_empty(dictionaries: Iterable[dict[Any, Any]]) -> Restore:
     """That there is nothing in them, as in nine of ten in a model: registries of hooks that nobody set."""
     kept = list(dictionaries)
-
-    def restore() -> None:
-        restore_all(partial(kind_of(container).clear, container) for container in kept if dict.__len__(container))
-
-    return restore
+    return lambda: restore_all(partial(kind_of(container).clear, container) for container in kept if dict.__len__(container))
 
 
 def keep_dicts(dictionaries: Iterable[dict[Any, Any]]) -> Restore:
@@ -54,18 +50,16 @@ def keep_dicts(dictionaries: Iterable[dict[Any, Any]]) -> Restore:
 
 
 def kind_of(container: dict[Any, Any]) -> Any:
-    """The built-in class."""
+    """Its built-in class."""
     return OrderedDict if isinstance(container, OrderedDict) else dict
 
 
 def entries_of(container: dict[Any, Any]) -> tuple[list[Any], list[Any]]:
-    """Keys and values."""
     kind = kind_of(container)
     return list(kind.keys(container)), list(kind.values(container))
 
 
 def restore_dict(container: dict[Any, Any], keys: list[Any], values: list[Any]) -> None:
-    """The same entries again."""
     keys_now, values_now = entries_of(container)
     if len(keys_now) == len(keys) and all(map(is_, keys_now, keys)) and all(map(is_, values_now, values)):
         return
@@ -90,7 +84,6 @@ def keep_set(container: set[Any]) -> Restore:
 
 
 def keep_sequence(container: Any) -> Restore:
-    """The items in order."""
     kept = list(container)
 
     def restore() -> None:
@@ -117,18 +110,17 @@ def slots_of(thing: Any) -> Iterator[str]:
     for kind in type(thing).__mro__:
         names = vars(kind).get("__slots__", ())
         for name in (names,) if isinstance(names, str) else names:
-            yield f"_{kind.__name__.lstrip('_')}{name}" if name.startswith("__") and not name.endswith("__") else name
+            if name not in ("__dict__", "__weakref__"):
+                yield f"_{kind.__name__.lstrip('_')}{name}" if name.startswith("__") and not name.endswith("__") else name
 
 
 def attributes_of(thing: Any) -> dict[str, Any]:
     """The values of the slots; ``vars`` is a dictionary like any other."""
-    names = [name for name in slots_of(thing) if name not in ("__dict__", "__weakref__")]
-    return {name: getattr(thing, name) for name in names if hasattr(thing, name)}
+    return {name: getattr(thing, name) for name in slots_of(thing) if hasattr(thing, name)}
 
 
 def keep_slots(thing: Any) -> Restore:
-    """Which objects the slots hold."""
-    kept = {name: ABSENT for name in slots_of(thing) if name not in ("__dict__", "__weakref__")} | attributes_of(thing)
+    kept = {name: getattr(thing, name, ABSENT) for name in slots_of(thing)}
 
     def restore() -> None:
         for name, value in kept.items():
@@ -145,7 +137,6 @@ def keep_module(module: nn.Module) -> Restore:
     """What a module has beside its attributes: its class, which a parametrization replaces, and the flag of a ``ScriptModule``."""
     kind, scripted = type(module), isinstance(module, ScriptModule)
     training: Any = getattr(module, "training", None)  # a frozen one has none
-
     properties = own_properties(kind) if is_parametrized(module) else None  # a class of its own, which changes with it
 
     def restore() -> None:
@@ -165,7 +156,6 @@ def own_properties(kind: type) -> dict[str, property]:
 
 
 def restore_properties(kind: type, properties: dict[str, property]) -> None:
-    """The same properties again."""
     for name in own_properties(kind).keys() - properties.keys():
         delattr(kind, name)
     for name, value in properties.items():

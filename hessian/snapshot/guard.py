@@ -29,28 +29,33 @@ class Snapshot:
 
     def __init__(
         self,
-        modules: Iterable[nn.Module],
-        optimizers: Iterable[Any],
-        data: Iterable[Any],
-        keep: Iterable[Any] = (),
+        modules: Sequence[nn.Module],
+        optimizers: Sequence[Any],
+        data: Sequence[Any],
+        keep: Sequence[Any] = (),
         place: Place = "device",
     ) -> None:
-        modules = list(modules)
-        shards = shards_of(modules)
         self._leaves: list[Tensor] = []
         self._pools: list[Any] = []
         self._place: Place = place
-        self._restores: list[Restore] = [shards, *self._kept(reach_of(data, (*modules, *optimizers, *keep))), keep_random_state()]
+        self._restores: list[Restore] = [
+            shards_of(modules),
+            *self._kept(reach_of(data, (*modules, *optimizers, *keep))),
+            keep_random_state(),
+        ]
         self._settings = keep_settings()
 
     def _kept(self, reached: Reached) -> list[Restore]:
         """How to put back what was found. Nothing is set aside yet."""
         leaves = [tensor for tensor in reached.tensors if tensor.is_leaf]  # others have no gradient of their own
         layout = Layout(reached.tensors)
-        check_fits(bytes_of(layout, reached, self._place))
-        restores = [*kept_things(reached), *kept_values(layout, reached, leaves, self._place)]
+        needed = layout.needed_bytes(self._place)
+        needed[CPU] += sum(array.nbytes for array in reached.arrays)
+        check_fits(needed)
+        restores = kept(reached, layout, leaves, self._place)
         self._leaves += leaves
-        self._pools += [loader for loader in reached.loaders if getattr(loader, "_iterator", None) is not None and is_loader(loader)]
+        loaders = [loader for loader in reached.loaders if isinstance(loader, DataLoader)]
+        self._pools += [loader for loader in loaders if getattr(loader, "_iterator", None) is not None]
         return restores
 
     def add(self, *data: Any) -> None:
@@ -67,7 +72,7 @@ class Snapshot:
                 self.set_aside()
 
     def set_aside(self) -> None:
-        """Take away what costs less to hide than to copy: gradients, and a loader's live workers. ``put_back`` returns them."""
+        """Take away what costs less to hide than to copy: gradients, and a loader's workers, which live on between epochs."""
         for tensor in self._leaves:
             if tensor.grad is not None:
                 tensor.grad = None
@@ -75,13 +80,12 @@ class Snapshot:
             loader._iterator = None
 
     def put_back(self) -> None:
-        """Put everything back. A part that fails does not keep the others from coming back; its error is raised at the end."""
+        """Put everything back, the process's settings too."""
         with uninterrupted():
             restore_all([*self._restores, self._settings])
 
 
 def reach_of(data: Iterable[Any], roots: Iterable[Any] = ()) -> Reached:
-    """What loaders and other roots lead to."""
     reached = Reached()
     for loader in data:
         reached.add_loader(loader)  # first, so that nobody else copies the data
@@ -89,24 +93,16 @@ def reach_of(data: Iterable[Any], roots: Iterable[Any] = ()) -> Reached:
     return reached
 
 
-def is_loader(loader: Any) -> bool:
-    """Whether torch's ``DataLoader`` stands behind it, whose ``_iterator`` holds the workers that live on between epochs."""
-    return isinstance(loader, torch.utils.data.DataLoader)
+def kept(reached: Reached, layout: Layout, leaves: Iterable[Tensor], place: Place) -> list[Restore]:
+    """What is where, before values, which belong to the tensors that are there then; loaders first, as theirs runs foreign code.
 
-
-def kept_things(reached: Reached) -> list[Restore]:
-    """What is where. Before values, which belong to the tensors that are there then; loaders first, as theirs runs foreign code."""
+    The global random states come after all of it: restoring must not draw.
+    """
     return [
         *(keep_loader(loader) for loader in reached.loaders),
         *(keep_module(module) for module in reached.modules),
         keep_containers(reached.containers),
         *(keep_slots(thing) for thing in reached.slotted),
-    ]
-
-
-def kept_values(layout: Layout, reached: Reached, leaves: Iterable[Tensor], place: Place) -> list[Restore]:
-    """What it is worth. The global random states come after all of it: restoring must not draw."""
-    return [
         keep_tensors(layout, place),
         keep_flags(leaves),
         keep_hooks(reached.tensors),
@@ -115,19 +111,10 @@ def kept_values(layout: Layout, reached: Reached, leaves: Iterable[Tensor], plac
     ]
 
 
-def bytes_of(layout: Layout, reached: Reached, place: Place) -> dict[torch.device, int]:
-    """What the copies take, on each device."""
-    needed = layout.needed_bytes(place)
-    needed[CPU] = needed.get(CPU, 0) + sum(array.nbytes for array in reached.arrays)
-    return needed
-
-
 class Guard(AbstractContextManager[Snapshot]):
-    """A block that leaves no trace. A class, not a generator: an interrupt could come between a generator and its caller.
+    """A block that leaves no trace; ``modes`` are entered first and left last.
 
-    Args:
-        modules, optimizers, data, keep, place: As for ``Snapshot``.
-        modes: Contexts to enter first and to leave last.
+    A class, not a generator: an interrupt could come between a generator and its caller.
     """
 
     def __init__(

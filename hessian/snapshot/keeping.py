@@ -25,8 +25,7 @@ def restore_all(restores: Iterable[Restore]) -> None:
 def each(restore: Callable[..., None], kept: Iterable[tuple[Any, ...]]) -> Restore:
     """``restore(*what)`` for everything kept, as one function.
 
-    A function for each would be several objects for each, and Python's garbage collector walks through all that there are whenever
-    so many new ones come: with thousands of tensors that takes longer than to copy them.
+    With one for each of thousands of tensors, Python's garbage collector would take longer than it takes to copy them.
     """
     things = list(kept)
     return lambda: restore_all(partial(restore, *what) for what in things)

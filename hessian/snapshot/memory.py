@@ -19,14 +19,7 @@ CGROUPS = {  # kind of hierarchy: where it is mounted, and its files for the lim
 
 
 def check_fits(needed: Mapping[torch.device, int]) -> None:
-    """Refuse a snapshot that needs more memory than is free.
-
-    A small one is not asked about: to look up what is free takes longer than to make it, and beside what a training allocates and
-    frees at every step it makes no difference.
-
-    Raises:
-        BadArgument: If it does not fit; nothing has moved yet.
-    """
+    """Refuse a snapshot that needs more memory than is free; of a small one, to look that up would take longer than to make it."""
     for device, size in needed.items():
         if size <= SMALL:
             continue
@@ -40,7 +33,7 @@ def check_fits(needed: Mapping[torch.device, int]) -> None:
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Free memory in bytes, None where that cannot be told."""
+    """None where that cannot be told."""
     if device.type == "cpu":
         return free_host_bytes(ROOT)
     if device.type != "cuda":
@@ -51,19 +44,11 @@ def free_bytes(device: torch.device) -> int | None:
 
 def free_host_bytes(root: Path) -> int | None:
     """What Linux says it can give to a program without swapping; no more than the control groups of this process (a container, a job
-    of a cluster) allow it.
-
-    Args:
-        root: The folder under which ``proc`` and ``sys`` lie.
+    of a cluster) allow it. ``proc`` and ``sys`` lie under ``root``.
     """
-    known = [free_of_machine(root), *(free_of_group(*group) for group in groups_of(root))]
-    return min((free for free in known if free is not None), default=None)
-
-
-def free_of_machine(root: Path) -> int | None:
-    """What the machine has."""
     kibibytes = number_after("MemAvailable:", root / "proc/meminfo")
-    return None if kibibytes is None else 1024 * kibibytes
+    known = [None if kibibytes is None else 1024 * kibibytes, *(free_of_group(*group) for group in groups_of(root))]
+    return min((free for free in known if free is not None), default=None)
 
 
 def groups_of(root: Path) -> Iterator[tuple[Path, str, str, str]]:
@@ -74,9 +59,9 @@ def groups_of(root: Path) -> Iterator[tuple[Path, str, str, str]]:
     for line in lines_of(root / "proc/self/cgroup"):
         _, kinds, path = (*line.split(":", 2), "", "")[:3]
         for kind in CGROUPS.keys() & set(kinds.split(",")):
-            mounted, *files = CGROUPS[kind]
+            mounted, limit, used, given_up = CGROUPS[kind]
             inner = Path(path.lstrip("/"))
-            yield from ((root / mounted / part, files[0], files[1], files[2]) for part in (inner, *inner.parents))
+            yield from ((root / mounted / part, limit, used, given_up) for part in (inner, *inner.parents))
 
 
 def free_of_group(folder: Path, limit: str, used: str, given_up: str) -> int | None:
@@ -95,7 +80,7 @@ def number_after(name: str, file: Path) -> int | None:
 
 
 def lines_of(file: Path) -> list[str]:
-    """Its lines, none if it cannot be read."""
+    """None if it cannot be read."""
     try:
         return file.read_text().splitlines()
     except (OSError, ValueError):

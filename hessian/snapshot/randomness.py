@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,6 @@ GENERATORS = (torch.Generator, np.random.Generator, np.random.BitGenerator, np.r
 
 
 def keep_generator(generator: Any) -> Restore:
-    """The state of one generator."""
     if isinstance(generator, np.random.Generator):
         return keep_generator(generator.bit_generator)
     if isinstance(generator, np.random.BitGenerator):
@@ -22,20 +22,13 @@ def keep_generator(generator: Any) -> Restore:
     if isinstance(generator, random.SystemRandom):  # the operating system's has no state
         return lambda: None
     if isinstance(generator, random.Random):
-        python_state = generator.getstate()
-        return lambda: generator.setstate(python_state)
-    state = generator.get_state()
-    return lambda: generator.set_state(state)
+        return partial(generator.setstate, generator.getstate())
+    return partial(generator.set_state, generator.get_state())
 
 
 def keep_bits(generator: Any) -> Restore:
     """The state of NumPy's source of random bits."""
-    state = generator.state
-
-    def restore() -> None:
-        generator.state = state
-
-    return restore
+    return partial(setattr, generator, "state", generator.state)
 
 
 def keep_random_state() -> Restore:
@@ -81,13 +74,11 @@ def seed_everything(seed: int, *loaders: Any) -> None:
 
 
 def generators_of(loader: Any) -> list[torch.Generator]:
-    """The generators a ``DataLoader`` and its samplers own."""
     found = (getattr(owner, "generator", None) for owner in (loader, *samplers_of(loader)))
     return list({id(generator): generator for generator in found if isinstance(generator, torch.Generator)}.values())
 
 
 def samplers_of(loader: Any) -> list[Any]:
-    """A loader's sampler, batch sampler, and the sampler in that."""
     batch_sampler = getattr(loader, "batch_sampler", None)
     samplers = (getattr(loader, "sampler", None), batch_sampler, getattr(batch_sampler, "sampler", None))
     return [sampler for sampler in samplers if sampler is not None]

@@ -70,8 +70,7 @@ class Reached:
             return [(vars(value), False), *((getattr(value, name), False) for name in HOOKS)]
         if isinstance(value, CONTAINERS):
             self._note(self.containers, value)
-            plain = type(value) in PLAIN
-            return [*contents_of(value, handed), *(() if plain else self._attributes(value))]
+            return [*contents_of(value, handed), *(() if type(value) in PLAIN else self._attributes(value))]
         if isinstance(value, (tuple, frozenset)):
             return [(part, handed) for part in value]
         return self._take_other(value, handed)
@@ -80,17 +79,16 @@ class Reached:
         if isinstance(value, np.ndarray):
             if value.flags.writeable:
                 self._note(self.arrays, value)
-            return []
-        if isinstance(value, GENERATORS):
+        elif isinstance(value, GENERATORS):
             self._note(self.generators, value)
-            return []
-        if isinstance(value, DataLoader):
+        elif isinstance(value, DataLoader):
             self.add_loader(value)
-            return []
-        if isinstance(value, nn.Module):
+        elif isinstance(value, nn.Module):
             self._note(self.modules, value)
             return [*script_members(value), *self._attributes(value)]
-        return [*optimizer_parts(value), *self._attributes(value)] if is_followed(value, handed) else []
+        elif is_followed(value, handed):
+            return [*optimizer_parts(value), *self._attributes(value)]
+        return []
 
     def _attributes(self, value: Any) -> Iterator[tuple[Any, bool]]:
         if hasattr(value, "__dict__"):
@@ -114,10 +112,10 @@ class Reached:
         samplers = samplers_of(loader)
         for owner in (loader, *samplers):
             for name in ("dataset", "data_source"):
-                if getattr(owner, name, None) is not None:
-                    self.leave_out(getattr(owner, name))
+                self.leave_out(getattr(owner, name, None))
         self.follow(samplers)
-        self._add_contents(vars(loader) if hasattr(loader, "__dict__") and not isinstance(loader, CODE) else {})
+        if hasattr(loader, "__dict__") and not isinstance(loader, CODE):
+            self._add_contents(vars(loader))
         if isinstance(loader, CONTAINERS):
             self.containers.append(loader)
 

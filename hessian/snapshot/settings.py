@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,20 +26,12 @@ class Switch(NamedTuple):
 
 
 def attribute(owner: Any, name: str) -> Switch:
-    """A setting that is an attribute."""
     return Switch(lambda: getattr(owner, name), lambda value: setattr(owner, name, value))
 
 
-def autocast(device: str) -> Iterator[tuple[str, Switch]]:
-    """Automatic mixed precision on one kind of device."""
-    yield (
-        f"autocast {device}",
-        Switch(lambda: torch.is_autocast_enabled(device), lambda on: torch.set_autocast_enabled(device, on)),
-    )
-    yield (
-        f"autocast dtype {device}",
-        Switch(lambda: torch.get_autocast_dtype(device), lambda dtype: torch.set_autocast_dtype(device, dtype)),
-    )
+def autocast(device: str) -> Iterator[Switch]:
+    yield Switch(lambda: torch.is_autocast_enabled(device), lambda on: torch.set_autocast_enabled(device, on))
+    yield Switch(lambda: torch.get_autocast_dtype(device), lambda dtype: torch.set_autocast_dtype(device, dtype))
 
 
 def default_device() -> Any:
@@ -54,36 +47,34 @@ def set_default_device(device: Any) -> None:
         del torch._GLOBAL_DEVICE_CONTEXT.device_context
 
 
-SWITCHES: dict[str, Switch] = {
-    "grad mode": Switch(torch.is_grad_enabled, torch.set_grad_enabled),
-    "deterministic algorithms": Switch(
+SWITCHES = (
+    Switch(torch.is_grad_enabled, torch.set_grad_enabled),
+    Switch(
         lambda: (torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()),
         lambda flags: torch.use_deterministic_algorithms(flags[0], warn_only=flags[1]),
     ),
-    "anomaly mode": Switch(
+    Switch(
         lambda: (torch.is_anomaly_enabled(), torch.is_anomaly_check_nan_enabled()),
         lambda flags: torch.set_anomaly_enabled(flags[0], flags[1]),
     ),
-    "default dtype": Switch(torch.get_default_dtype, torch.set_default_dtype),
-    "default device": Switch(default_device, set_default_device),
-    "threads": Switch(torch.get_num_threads, torch.set_num_threads),
-    "float32 precision": Switch(torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
-    "cudnn benchmark": attribute(cudnn, "benchmark"),
-    "cudnn deterministic": attribute(cudnn, "deterministic"),
-    "cudnn enabled": attribute(cudnn, "enabled"),
-    "fill": attribute(torch.utils.deterministic, "fill_uninitialized_memory"),
-    **dict(autocast("cpu")),
-    **dict(autocast("cuda")),
-    "autocast cache": Switch(torch.is_autocast_cache_enabled, torch.set_autocast_cache_enabled),
-    "numpy errors": Switch(np.geterr, lambda flags: np.seterr(**flags)),
-    "warnings shown": attribute(warnings, "showwarning"),
-    "directory": Switch(os.getcwd, os.chdir),
-}
+    Switch(torch.get_default_dtype, torch.set_default_dtype),
+    Switch(default_device, set_default_device),
+    Switch(torch.get_num_threads, torch.set_num_threads),
+    Switch(torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
+    *(attribute(cudnn, name) for name in ("benchmark", "deterministic", "enabled")),
+    attribute(torch.utils.deterministic, "fill_uninitialized_memory"),
+    *autocast("cpu"),
+    *autocast("cuda"),
+    Switch(torch.is_autocast_cache_enabled, torch.set_autocast_cache_enabled),
+    Switch(np.geterr, lambda flags: np.seterr(**flags)),
+    attribute(warnings, "showwarning"),
+    Switch(os.getcwd, os.chdir),
+)
 
 
 def keep_settings() -> Restore:
     """Every switch, the filters of warnings, and the hooks on all modules and optimizers."""
-    restores = [*(keep_switch(switch) for switch in SWITCHES.values()), keep_filters(), keep_containers(global_hooks())]
+    restores = [*(keep_switch(switch) for switch in SWITCHES), keep_filters(), keep_containers(global_hooks())]
     return lambda: restore_all(restores)
 
 
@@ -95,22 +86,15 @@ def keep_switch(switch: Switch) -> Restore:
         return lambda: None
 
     def restore() -> None:
-        if not is_still(switch, kept):
-            switch.write(kept)
+        with suppress(OSError, RuntimeError):  # one that can no longer be read has changed
+            if switch.read() == kept:
+                return
+        switch.write(kept)
 
     return restore
 
 
-def is_still(switch: Switch, kept: Any) -> bool:
-    """Whether a setting is what it was; one that can no longer be read is not."""
-    try:
-        return bool(switch.read() == kept)
-    except (OSError, RuntimeError):
-        return False
-
-
 def keep_filters() -> Restore:
-    """Which warnings are shown."""
     filters: Any = warnings.filters
     kept, restore_list = list(filters), keep_sequence(filters)
 
@@ -126,7 +110,6 @@ def keep_filters() -> Restore:
 
 
 def global_hooks() -> list[dict[Any, Any]]:
-    """The registries that hold for every module and every optimizer."""
     return [
         value
         for owner in (hooks_of_modules, hooks_of_optimizers)

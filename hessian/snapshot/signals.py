@@ -11,8 +11,8 @@ from types import CodeType, FrameType
 from typing import Any
 
 Handlers = dict[int, Any]
-NAMES = ("SIGINT", "SIGTERM", "SIGCHLD")  # the last one is where torch tells, by raising, that a worker has died
-SIGNALS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
+# In the handler of SIGCHLD torch tells, by raising, that a worker has died.
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGCHLD") if hasattr(signal, name))
 
 
 @contextmanager
@@ -46,11 +46,7 @@ class Doorkeeper:
     """Keeps signals out of the doors of a guarded block: they wait while it is entered or left, and pass as usual inside it.
 
     ``uninterrupted`` alone leaves gaps of a few instructions, before it begins and after it ends. What is interrupted tells whether
-    one of the doors is open: no flag could be set without such a gap.
-
-    Args:
-        owner: Whose doors.
-        doors: The code of the methods that are.
+    a door is open, a method of ``owner`` with that code: no flag could be set without such a gap.
     """
 
     def __init__(self, owner: Any, *doors: CodeType) -> None:
@@ -61,7 +57,6 @@ class Doorkeeper:
         self._handlers: Handlers = {}
 
     def begin(self) -> None:
-        """Take the place of the handlers."""
         replace_handlers(self._handlers, self._in_place_of)
 
     def _in_place_of(self, number: int, handler: Any) -> Any:

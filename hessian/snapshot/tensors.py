@@ -27,8 +27,7 @@ class Layout:
     """Where tensors lie, looked up once.
 
     Attributes:
-        tensors: Those that were asked for.
-        housed: Those with a storage, wrappers replaced by what they wrap; each once.
+        housed: The parts with a storage.
         bare: Those without one.
         stretches: What the former occupy.
     """
@@ -40,14 +39,13 @@ class Layout:
         self.bare = [part for part, storage in places if storage is None]
         self.stretches = list(stretches_of((part, storage) for part, storage in places if storage is not None))
 
-    def needed_bytes(self, place: Place) -> dict[torch.device, int]:
-        """What a copy takes, on each device."""
-        needed: dict[torch.device, int] = defaultdict(int)
+    def needed_bytes(self, place: Place) -> defaultdict[torch.device, int]:
+        needed = defaultdict[torch.device, int](int)
         for storage, start, end in self.stretches:
             needed[CPU if place == "cpu" else storage.device] += end - start
         for tensor in self.bare:
             needed[CPU if place == "cpu" else tensor.device] += whole_bytes(tensor)
-        return dict(needed)
+        return needed
 
 
 def keep_tensors(layout: Layout, place: Place = "device") -> Restore:
@@ -110,19 +108,17 @@ def stretch_of(tensor: Tensor, storage: torch.UntypedStorage) -> Stretch:
 
 def merged(stretches: Iterable[Stretch]) -> Iterator[Stretch]:
     """The same bytes without overlaps."""
-    storage, start, end = None, 0, 0
-    for stretch in sorted(stretches, key=lambda one: (one.start, one.end)):
-        if storage is not None and stretch.start > end:
+    first, *others = sorted(stretches, key=lambda one: one.start)
+    storage, start, end = first
+    for stretch in others:
+        if stretch.start > end:
             yield Stretch(storage, start, end)
-        if storage is None or stretch.start > end:
-            storage, start, end = stretch
+            start = stretch.start
         end = max(end, stretch.end)
-    if storage is not None:
-        yield Stretch(storage, start, end)
+    yield Stretch(storage, start, end)
 
 
 def keep_stretches(stretches: Iterable[Stretch], place: Place) -> Restore:
-    """Bytes of storages."""
     return each(restore_bytes, ((stretch.storage, stretch.storage.nbytes(), *copied(stretch, place)) for stretch in stretches))
 
 
@@ -138,7 +134,6 @@ def copied(stretch: Stretch, place: Place) -> tuple[Tensor, Tensor]:
 
 
 def restore_bytes(storage: torch.UntypedStorage, size: int, window: Tensor, copy: Tensor) -> None:
-    """The same bytes again."""
     if storage.nbytes() < size:  # resized inside, as sharded training does
         storage.resize_(size)
     if not (window.is_cpu and torch.equal(window, copy)):  # to write to a file that is mapped for reading would end the process
@@ -151,13 +146,11 @@ def keep_homes(tensors: Iterable[Tensor]) -> Restore:
 
 
 def restore_home(tensor: Tensor, home: Tensor) -> None:
-    """Look there again."""
     if storage_of(tensor) is None or outline(tensor) != outline(home):
         tensor.data = home
 
 
 def outline(tensor: Tensor) -> tuple[Any, ...]:
-    """Place and shape."""
     return tensor.dtype, tensor.device, tensor.shape, tensor.stride(), tensor.data_ptr(), tensor.storage_offset(), tensor.is_conj()
 
 
@@ -173,7 +166,6 @@ def keep_whole(tensor: Tensor, place: Place) -> Restore:
 
 
 def keep_inner(tensor: Tensor) -> Restore:
-    """Which tensors a wrapper wraps."""
     kept = {name: getattr(tensor, name) for name in inner_names(tensor)}
 
     def restore() -> None:
@@ -196,7 +188,6 @@ def keep_flags(tensors: Iterable[Tensor]) -> Restore:
 
 
 def restore_flags(tensor: Tensor, requires_grad: bool, grad: Tensor | None) -> None:
-    """The same flag and the same gradient."""
     if not tensor.is_leaf:  # written to in place, from weights: a state that is carried from step to step
         tensor.detach_()
     if tensor.requires_grad != requires_grad:
@@ -207,12 +198,10 @@ def restore_flags(tensor: Tensor, requires_grad: bool, grad: Tensor | None) -> N
 
 def keep_hooks(tensors: Iterable[Tensor]) -> Restore:
     """Which registries of hooks tensors have; what is in them is kept like any dictionary."""
-    registries = ((tensor, *(getattr(tensor, name) for name in HOOKS)) for tensor in tensors)
-    return each(restore_hooks, registries)
+    return each(restore_hooks, ((tensor, *(getattr(tensor, name) for name in HOOKS)) for tensor in tensors))
 
 
 def restore_hooks(tensor: Tensor, *registries: Any) -> None:
-    """The same registries again."""
     for name, registry in zip(HOOKS, registries, strict=True):
         now = getattr(tensor, name)
         if now is not registry:

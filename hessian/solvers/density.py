@@ -73,7 +73,7 @@ def spectral_density(
     )
 
 
-def quadrature(op: CurvatureOperator, steps: int, seed: int, memory: Kept = "full") -> tuple[Floats, Floats]:
+def quadrature(op: CurvatureOperator, steps: int, seed: int, memory: Kept) -> tuple[Floats, Floats]:
     """Ritz values (descending) of one probe and their weights, which add up to one."""
     krylov = Krylov(op, op.space.random_unit(op.like, seed), memory=memory)
     for _ in range(min(steps, op.size)):
@@ -85,7 +85,6 @@ def quadrature(op: CurvatureOperator, steps: int, seed: int, memory: Kept = "ful
 
 
 def widened(points: Floats, nodes: Floats, weights: Floats, sigma: float) -> Floats:
-    """Sum of Gaussians at the nodes."""
     distances = (points[:, None] - nodes) / sigma
     heights: Floats = np.exp(-(distances**2) / 2) @ weights / (sigma * math.sqrt(2 * math.pi))
     return heights

@@ -27,7 +27,6 @@ class Krylov:
     """An orthonormal basis that grows by one product a step, and the tridiagonal matrix of ``sign * op`` in it.
 
     Args:
-        op: The operator.
         start: The first vector, of unit length. It is written to.
         sign: One, or minus one for the other end of the spectrum.
         memory: ``"full"`` keeps every vector beside the parameters, ``"offload"`` in the host's memory, ``"low"`` the last two.
@@ -50,7 +49,7 @@ class Krylov:
 
     @property
     def held(self) -> list[Tensor]:
-        """The vectors held, as rows of one tensor or several: all of them, or the last two."""
+        """All vectors, or the last two, as rows of one tensor or several."""
         if not self.keep_all:
             return [self._blocks[0][: self.steps]]
         used = (self.steps - 1) % BLOCK + 1
@@ -78,13 +77,10 @@ class Krylov:
         """The vector as a row of the basis. Rows are added by blocks: one tensor for all would have to be copied to grow."""
         row = self.steps % (BLOCK if self.keep_all else LAST)
         if row == 0 and (self.keep_all or not self._blocks):
-            self._blocks.append(self._room(min(BLOCK, self.op.size) if self.keep_all else LAST))
+            shape = min(BLOCK, self.op.size) if self.keep_all else LAST, self.op.space.length
+            pinned = self._home != self.op.like.device  # copies then need no detour
+            self._blocks.append(torch.empty(shape, dtype=self.op.like.dtype, device=self._home, pin_memory=pinned))
         return self._blocks[-1][row].copy_(vector)
-
-    def _room(self, rows: int) -> Tensor:
-        """Place for so many vectors; where it is not on their device, such that copies need no detour."""
-        pinned = self._home != self.op.like.device
-        return torch.empty((rows, self.op.space.length), dtype=self.op.like.dtype, device=self._home, pin_memory=pinned)
 
     def ritz_pairs(self) -> tuple[Floats, Floats]:
         """Eigenvalues of the tridiagonal matrix in descending order, eigenvectors as columns."""

@@ -35,14 +35,15 @@ def lanczos(
 
     - ``"gap"``: when the estimated error of every wanted value is at most ``tol`` times the value and the value has settled; the
       estimate is the residual ``r`` or ``r^2 / gap`` to the next Ritz value, whichever is less (Parlett, *The Symmetric Eigenvalue
-      Problem*, section 11.7). The cheapest, but it cannot know of a direction that the start has hardly any share in: in 300 small
-      nets it was more than 1 % low in 4.6 % of the runs, more than 5 % in 2 %;
+      Problem*, section 11.7). It cannot know of a direction that the start has hardly any share in;
     - ``"guarded"``: the same, and not before an eigenvalue 20 % beyond could only have been missed by a start that is one in a
-      hundred (see ``upper_bound``): more than 1 % low in 0.6 % of the same runs, for about half as many products again;
+      hundred (see ``upper_bound``);
     - ``"bound"``: when that is so for an eigenvalue ``tol`` beyond, and the residuals of the others are at most ``tol`` times their
-      values: never low in these runs, for twice the products of ``"gap"`` and, at the start of training, three times;
+      values;
     - ``"residual"``: when ``r`` itself is at most ``tol`` times the value: some eigenvalue lies that close, which need not be the
       outermost.
+
+    More than 1 % low were 4.6 %, 0.6 % and none of 900 runs with the first three; what they cost is in docs/cost.md.
 
     Args:
         op: The operator, shape ``(n, n)``.
@@ -56,8 +57,8 @@ def lanczos(
             that one product may do (it follows that direction; another that has overtaken it can go unseen). Or a vector, shape
             ``(n,)``, of any length. By default half ``op.start_hint()``, half random. With a given start nothing is random:
             ``"guarded"`` is ``"gap"`` then, and there is no bound.
-        memory: ``"full"`` keeps every vector and re-orthogonalises; ``"offload"`` does so with the vectors in the host's memory, from
-            where they come back to the device a few at a time; ``"low"`` keeps three and gives no eigenvectors.
+        memory: ``"full"`` keeps every vector and re-orthogonalises; ``"offload"`` does so with the vectors in the host's memory;
+            ``"low"`` keeps three and gives no eigenvectors.
         probability: Of the upper bound.
 
     Returns:
@@ -75,7 +76,9 @@ def lanczos(
         >>> lanczos(DenseOperator(torch.diag(torch.tensor([-9.0, 1.0, 4.0])))).values.round(3)
         array([4.])
     """
-    check_choices(which, stop, memory)
+    one_of("which", which, ("largest", "smallest"))
+    one_of("stop", stop, STOPS)
+    one_of("memory", memory, MEMORIES)
     sign = 1.0 if which == "largest" else -1.0
     k = min(positive_int("k", k), op.size)
     tol, max_iter = positive_float("tol", tol), positive_int("max_iter", max_iter)
@@ -111,12 +114,6 @@ def lanczos(
     )
 
 
-def check_choices(which: str, stop: str, memory: str) -> None:
-    """Refuse unknown words."""
-    for name, value, known in (("which", which, ("largest", "smallest")), ("stop", stop, STOPS), ("memory", memory, MEMORIES)):
-        one_of(name, value, known)
-
-
 def start_vector(op: CurvatureOperator, seed: int, start: Tensor | EigenResult | None) -> tuple[Tensor, bool | None]:
     """Unit start vector, and whether a hint is in it; None if it was given.
 
@@ -127,27 +124,24 @@ def start_vector(op: CurvatureOperator, seed: int, start: Tensor | EigenResult |
     random = op.space.random_unit(op.like, seed)
     hint = op.start_hint()
     length = 0.0 if hint is None else op.space.norm(hint)
-    if hint is None or not 0 < length < float("inf"):
+    if hint is None or not 0 < length < np.inf:
         return random, False
     mixed = random.add_(hint, alpha=1 / length)
     return mixed.div_(op.space.norm(mixed)), True
 
 
 def given_vector(op: CurvatureOperator, start: Tensor | EigenResult) -> Tensor:
-    """The start that the caller gave, of unit length; the sum of the eigenvectors of an earlier result."""
-    vector: Tensor = sum_of_eigenvectors(start) if isinstance(start, EigenResult) else start
+    """The start that the caller gave, of unit length; of an earlier result, a direction that leans towards all its eigenvectors."""
+    if not isinstance(start, EigenResult):
+        vector = start
+    elif start.vectors is None:
+        raise BadArgument("start has no eigenvectors (low memory, or read from a file); pass a result that has them, or a vector.")
+    else:
+        vector = start.vectors.sum(dim=1)
     if vector.shape != (op.space.length,):
         raise BadArgument(f"start has shape {tuple(vector.shape)}, not ({op.space.length},); pass one flat vector.")
     vector = vector.detach().to(op.like)
     return vector / op.space.norm(vector)
-
-
-def sum_of_eigenvectors(result: EigenResult) -> Tensor:
-    """One direction that leans towards all that were found."""
-    if result.vectors is None:
-        raise BadArgument("start has no eigenvectors (low memory, or read from a file); pass a result that has them, or a vector.")
-    total: Tensor = result.vectors.sum(dim=1)
-    return total
 
 
 def following_of(start: Tensor | EigenResult | None) -> float:

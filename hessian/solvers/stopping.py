@@ -24,9 +24,7 @@ class StopRule:
     """Decides after every product.
 
     Attributes:
-        kind: Which rule; see ``lanczos``.
-        k: Values wanted.
-        tol: Relative accuracy.
+        kind: See ``stop`` of ``lanczos``, as for ``k`` and ``tol``.
         size: Dimension of the operator.
         hinted: Whether the start vector is half a hint; None if it was given, so that nothing about it is random.
         following: The value after the wanted ones, as an earlier run at nearby weights has seen it; None if none has.
@@ -48,7 +46,6 @@ class StopRule:
         return done and self.is_outermost(values, betas)
 
     def errors(self, values: Floats, residuals: Floats) -> Floats:
-        """Estimated error of every wanted value."""
         if self.kind == "bound":
             return np.array([0.0, *residuals[1 : self.k]])  # the outermost is judged by its bound
         if self.kind == "residual":
@@ -78,7 +75,7 @@ class StopRule:
         return margin > 0 and polynomial_bound(values, betas, self.size, MISS, bool(self.hinted)) <= values[0] + margin
 
 
-HINT_FACTOR = 2.0  # a start that is half a fixed direction has at least half the random part's share in any direction
+HINT_FACTOR = 2.0  # see ``smallest_share``
 
 
 def upper_bound(values: Floats, betas: Sequence[float], size: int, *, probability: float = 0.99, hinted: bool = False) -> float:
@@ -89,12 +86,8 @@ def upper_bound(values: Floats, betas: Sequence[float], size: int, *, probabilit
     Hochstenbach and van der Vorst 2000, *Computing probabilistic bounds for extreme eigenvalues of symmetric matrices with the
     Lanczos method*). The second needs the step count only (Kuczynski and Wozniakowski 1992).
 
-    Args:
-        values: All Ritz values, descending.
-        betas: Off-diagonals, the last one being the residual norm of the step that was not made.
-        size: Dimension ``n``.
-        probability: In (0, 1).
-        hinted: Whether a fixed direction of the same length was added to the random start vector.
+    ``values`` are all Ritz values, descending; ``betas`` the off-diagonals, the last one being the residual norm of the step that was
+    not made; ``hinted`` says whether a fixed direction of the same length was added to the random start vector.
     """
     risk = (1 - probability) / 2
     return min(polynomial_bound(values, betas, size, risk, hinted), step_count_bound(values, size, risk, hinted))
