@@ -232,7 +232,8 @@ class Team:
             if state == GOING:
                 where = ", ".join(f"rank {rank} at {PURPOSES[int(row[0])]}" for rank, row in zip(self.ranks, rows, strict=True))
                 raise PeerError(f"the ranks are not at the same place ({where}): one of them was interrupted, or runs other code; {ENDED}")
-        self._over = rows[0][1] != GOING
+            return
+        self._over = state != GOING
 
     def _texts(self, text: str) -> list[str]:
         """A sentence of every rank."""

@@ -9,7 +9,7 @@ import sysconfig
 from pathlib import Path
 
 LRFINDER = str(Path(sysconfig.get_path("scripts"), "lrfinder"))  # the entry point that installing the package made
-LIMIT = 120  # seconds until a process that hangs is given up; says nothing about speed
+LIMIT = 300  # seconds until a process that hangs is given up; says nothing about speed
 
 
 def environment(**more: str) -> dict[str, str]:

@@ -83,7 +83,7 @@ def needed_packages() -> list[str]:
         for name in ([alias.name for alias in node.names] if isinstance(node, ast.Import) else [getattr(node, "module", None) or ""])
     }
     known = {"torch", "numpy", "scipy", "matplotlib", "click", "tqdm", "lazy_loader"}  # and tomli, where the standard library lacks tomllib
-    foreign = names - known - {"tomli", "hessian", "lrfinder", "", *sys.stdlib_module_names}
+    foreign = names - known - {"tomllib", "tomli", "hessian", "lrfinder", "", *sys.stdlib_module_names}
     assert not foreign, f"imported but unknown here: {foreign}"
     return sorted(names & known)
 

@@ -162,8 +162,8 @@ def gradient_with_graph(output: Tensor, parameters: Sequence[Tensor], upstream: 
     """Derivative of ``<output, upstream>`` that can be differentiated again."""
     with torch.enable_grad():
         gradient = torch.autograd.grad(output, parameters, upstream, create_graph=True, allow_unused=True, materialize_grads=True)
-    check_graph(gradient)
-    return [divided(dense(entry), parameter) for entry, parameter in zip(gradient, parameters, strict=True)]
+        check_graph(gradient)
+        return [divided(dense(entry), parameter) for entry, parameter in zip(gradient, parameters, strict=True)]
 
 
 def check_graph(gradient: Sequence[Tensor]) -> None:

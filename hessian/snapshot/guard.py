@@ -102,7 +102,7 @@ def kept(reached: Reached, layout: Layout, leaves: Iterable[Tensor], place: Plac
         *(keep_loader(loader) for loader in reached.loaders),
         *(keep_module(module) for module in reached.modules),
         keep_containers(reached.containers),
-        *(keep_slots(thing) for thing in reached.slotted),
+        *(keep_slots(thing) for thing in reached.slotted.values()),
         keep_tensors(layout, place),
         keep_flags(leaves),
         keep_hooks(reached.tensors),

@@ -22,7 +22,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.optimizer import Optimizer
 from torch.utils.data import DataLoader
 
-from hessian.snapshot.containers import BYTES, CONTAINERS, attributes_of
+from hessian.snapshot.containers import BYTES, CONTAINERS, attributes_of, slots_of
 from hessian.snapshot.randomness import GENERATORS, samplers_of
 from hessian.snapshot.tensors import HOOKS
 
@@ -38,7 +38,7 @@ class Reached:
     def __init__(self) -> None:
         self.tensors: list[Tensor] = []
         self.containers: list[Any] = []
-        self.slotted: list[Any] = []
+        self.slotted: dict[int, Any] = {}  # beside another kind: a list may have slots too
         self.modules: list[nn.Module] = []
         self.arrays: list[np.ndarray[Any, Any]] = []
         self.generators: list[Any] = []
@@ -93,10 +93,9 @@ class Reached:
     def _attributes(self, value: Any) -> Iterator[tuple[Any, bool]]:
         if hasattr(value, "__dict__"):
             yield vars(value), False
-        slots = attributes_of(value)
-        if slots:
-            self._note(self.slotted, value)
-            yield from ((attribute, False) for attribute in slots.values())
+        if next(slots_of(value), None) is not None:  # also where none is set yet
+            self.slotted[id(value)] = value
+            yield from ((attribute, False) for attribute in attributes_of(value).values())
 
     def _note(self, kind: list[Any], value: Any) -> None:
         if id(value) not in self._kept:

@@ -286,6 +286,27 @@ def frozen_record() -> Case:
     return Case.of(model, spoil)
 
 
+class SlottedList(list[Any]):
+    __slots__ = ("last",)
+
+
+class SlottedModule(nn.Module):
+    __slots__ = ("last",)
+
+
+def slots_of_other_kinds() -> Case:
+    """A container and a module that have slots too, one of them not set yet."""
+    model = SlottedModule()
+    model.losses = SlottedList([1.0])
+    model.losses.last = 1.0
+
+    def spoil() -> None:
+        model.losses.last = model.last = 2.0
+        model.losses.append(2.0)
+
+    return Case((model,), spoil, lambda: (list(model.losses), model.losses.last, hasattr(model, "last")))
+
+
 # Tensors --------------------------------------------------------------------------------------------------------------------------
 
 
@@ -651,6 +672,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "weight norm": under_weight_norm,
     "compiled": compiled,
     "slots": frozen_record,
+    "slots of other kinds": slots_of_other_kinds,
     "float16": tensors(torch.randn(3).half(), torch.randn(3).bfloat16()),
     "complex": tensors(torch.randn(3, dtype=torch.complex64), torch.randn(3, dtype=torch.complex128).conj()),
     "whole numbers": tensors(torch.arange(3), torch.tensor([True, False]), torch.tensor(5, dtype=torch.uint8)),
