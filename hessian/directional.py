@@ -12,9 +12,9 @@ from torch import Tensor
 
 from hessian.errors import CurvatureError
 from hessian.groups import lr_ratios, set_lr
-from hessian.moved import moved
 from hessian.nested import batch_shares, batch_size
 from hessian.operators.base import CurvatureOperator
+from hessian.operators.finite_difference import moved
 from hessian.problem import Problem
 from hessian.results import CriticalLR
 from hessian.snapshot import Layout, keep_random_state, keep_tensors

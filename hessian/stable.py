@@ -19,12 +19,11 @@ from hessian.geometry import OptimizerGeometry, prepare_geometry
 from hessian.losses import LossFn
 from hessian.nested import batch_size
 from hessian.noise import curvature_variance, noise_limit
-from hessian.operators.base import watched
+from hessian.operators.base import autocast_devices, watched
 from hessian.operators.choice import make_operator, shares_of
 from hessian.operators.finite_difference import FiniteDifferenceOperator
 from hessian.operators.graphs import GRAPH_MEMORY, NoSecondDerivativeError
 from hessian.operators.hessian import HessianOperator
-from hessian.precision import autocast_devices
 from hessian.problem import Problem
 from hessian.recipe import Autocast
 from hessian.results import EigenResult, StableLR

@@ -1,10 +1,14 @@
-"""What a solver needs of a symmetric matrix that is never formed; one that is known, and one that says when it has made a product."""
+"""What a solver needs of a symmetric matrix that is never formed, and the precision in which curvature is measured.
+
+Of operators: one of a matrix that is known, and one that says when it has made a product.
+"""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -114,3 +118,18 @@ def watched_steps(batches: Iterable[T], told: Told | None) -> Iterator[T]:
         yield batch
         if told is not None:
             told("step")
+
+
+def autocast_devices() -> list[str]:
+    """For which autocast is on."""
+    return [kind for kind in ("cpu", "cuda", "xpu", "mps") if torch.is_autocast_enabled(kind)]
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Turn the caller's autocast off: for forward passes, backward passes (which obey the autocast they run under) and the solvers' own
+    matrix products."""
+    with ExitStack() as stack:
+        for kind in autocast_devices():
+            stack.enter_context(torch.autocast(kind, enabled=False))
+        yield

@@ -1,21 +1,41 @@
-"""The Hessian by differences of gradients, for models whose operations have no second derivative."""
+"""The Hessian by differences of gradients, for models whose operations have no second derivative; and the loss at moved weights."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from hessian.moved import moved
 from hessian.nested import micro_batches
+from hessian.operators.base import full_precision
 from hessian.operators.loss import LossOperator
-from hessian.precision import full_precision
 from hessian.problem import Problem
-from hessian.sharded import divided, fsdp_modules, gradients_aside
-from hessian.snapshot import keep_random_state
+from hessian.sharded import divided, fsdp_modules, gradients_aside, local, reshard
+from hessian.snapshot import Layout, Restore, keep_random_state, keep_tensors
 from hessian.vectors import flatten, unflatten
+
+
+@contextmanager
+def moved(problem: Problem, parameters: Sequence[Tensor], parts: Sequence[Tensor], step: float, random: Restore) -> Iterator[None]:
+    """The parameters moved by ``step`` along ``parts``, with the generators where ``random`` puts them.
+
+    Weights come back by copying, for subtracting would leave rounding behind; so do buffers and generators.
+    """
+    buffers = [buffer for module in problem.modules for buffer in module.buffers()]
+    reshard(problem.modules)  # whole parameters that a forward pass has left would not move with the shards
+    restore_tensors, restore_random = keep_tensors(Layout([*parameters, *buffers])), keep_random_state()
+    random()
+    try:
+        for parameter, part in zip(parameters, parts, strict=True):
+            local(parameter.data).add_(part, alpha=step)
+        yield
+    finally:
+        reshard(problem.modules)
+        restore_tensors()
+        restore_random()
 
 
 class FiniteDifferenceOperator(LossOperator):

@@ -15,7 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from hessian.errors import CurvatureError
 from hessian.nested import micro_batches
-from hessian.precision import full_precision
+from hessian.operators.base import full_precision
 from hessian.problem import Problem
 from hessian.sharded import divided, local
 from hessian.snapshot import keep_random_state

@@ -9,8 +9,7 @@ import torch
 from scipy.linalg import eigh_tridiagonal
 from torch import Tensor
 
-from hessian.operators.base import CurvatureOperator, check_finite
-from hessian.precision import full_precision
+from hessian.operators.base import CurvatureOperator, check_finite, full_precision
 from hessian.result_base import Floats
 
 BREAKDOWN = 1e-7  # off-diagonal over the largest Ritz value below which the Krylov space is exhausted, in float32 as well

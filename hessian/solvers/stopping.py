@@ -133,15 +133,3 @@ def step_count_bound(values: Floats, size: int, risk: float, hinted: bool) -> fl
         return math.inf
     spread = float(values[0] - values[-1]) / (1 - 2 * error)
     return float(values[0]) + error * spread
-
-
-def steps_needed(size: int, accuracy: float, *, probability: float = 0.99) -> int:
-    """Lanczos steps after which the relative error is at most ``accuracy`` with ``probability``, whatever the spectrum.
-
-    Kuczynski and Wozniakowski 1992, for a random start vector and a positive semi-definite operator.
-
-    Example:
-        >>> steps_needed(10**6, 0.1)
-        20
-    """
-    return math.ceil(0.5 + math.log(1.648 * math.sqrt(size) / (1 - probability)) / (2 * math.sqrt(accuracy)))

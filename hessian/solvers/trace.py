@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from hessian.checks import positive_int
-from hessian.operators.base import CurvatureOperator
-from hessian.precision import full_precision
+from hessian.operators.base import CurvatureOperator, full_precision
 from hessian.results import Estimate
 from hessian.vectors import Space, probe_seed
 

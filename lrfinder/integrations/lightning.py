@@ -1,4 +1,4 @@
-"""Lightning: what a ``Trainer`` would train, as arguments of ``find_lr``; a callback that finds inside ``fit``; manual optimization.
+"""Lightning: what a ``Trainer`` would train, as arguments of ``find_lr``; callbacks that find and follow inside ``fit``.
 
 Every loss and step is the module's own, called as Lightning calls it, with the trainer joined to the module for as long as the call
 lasts. What is logged meanwhile is dropped, and no callback of the trainer is called.
@@ -10,12 +10,14 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
 
+from hessian import SharpnessMonitor
 from hessian.errors import BadArgument
 from hessian.groups import Together
+from hessian.nested import Window
 from lrfinder.curve import LRCurve
 from lrfinder.find import find_lr
 from lrfinder.integrations.lightning_steps import AutomaticStep, ManualStep, training_loss
-from lrfinder.integrations.needs import require
+from lrfinder.integrations.needs import require, scalars
 from lrfinder.results import Suggestion
 from lrfinder.sweep import range_test
 
@@ -27,7 +29,6 @@ from lightning.pytorch.utilities.model_helpers import is_overridden  # noqa: E40
 
 from lrfinder.integrations.lightning_checks import batches_of, check_measure, check_no_scheduler, first_of, parts, planned_steps  # noqa: E402
 from lrfinder.integrations.lightning_link import Link  # noqa: E402
-from lrfinder.integrations.lightning_monitor import SharpnessCallback as SharpnessCallback  # noqa: E402
 
 OF_THE_STEP = (  # a module that overrides one of these steps through it
     *("backward", "optimizer_step", "optimizer_zero_grad", "configure_gradient_clipping"),
@@ -134,3 +135,64 @@ def automatic(link: Link) -> dict[str, Any]:
         return {**known, "step_fn": AutomaticStep(link)}
     clip = "clip_value" if trainer.gradient_clip_algorithm == "value" else "clip_norm"
     return {**known, "scaler": plugin.scaler if mixed else None, clip: trainer.gradient_clip_val or None}
+
+
+class SharpnessCallback(pl.Callback):
+    """Follows the sharpness of the training against its optimizer's limit; see ``hessian.SharpnessMonitor``. The training does not change.
+
+    Every ``every``-th optimizer step is read on its own batch, with accumulation on all its micro-batches, by the module's own
+    ``training_step``. The numbers go to the trainer's loggers as ``sharpness/sharpness``, ``/lr``, ``/limit_lr`` and ``/ratio``.
+
+    ::
+
+        follow = SharpnessCallback(every=100)
+        pl.Trainer(callbacks=[follow]).fit(module, loader)
+        print(follow.monitor.record)
+
+    Args:
+        every: Optimizer steps from reading to reading.
+        fixed: Read every time on the batch of the first reading, which stays in memory: readings can be compared, and cost less.
+        log: Send the numbers to the trainer's loggers.
+        settings: Others of ``SharpnessMonitor``: ``along``, ``method``, ``seed``, ``keep``, ``snapshot``.
+
+    Attributes:
+        monitor: The monitor of the last ``fit``, or None before it.
+    """
+
+    def __init__(self, *, every: int = 100, fixed: bool = False, log: bool = True, **settings: Any) -> None:
+        self.every, self.fixed, self.log, self.settings = every, fixed, log, settings
+        self.monitor: SharpnessMonitor | None = None
+        self._window: list[tuple[Any, int]] = []  # batches as training_step got them, and their numbers
+        self._held: Window | None = None
+        self._steps_before = 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin, now that model and optimizer are where they will be trained."""
+        if not pl_module.automatic_optimization:
+            raise BadArgument(
+                "the module optimizes manually, so its training_step cannot be asked for a loss alone; "
+                "call hessian.SharpnessMonitor.step(batch) in it, with a loss_fn of your own."
+            )
+        link = Link(trainer, pl_module, running=True)
+        plugin: Any = link.strategy.precision_plugin
+        context = nullcontext if isinstance(plugin, MixedPrecision) else plugin.train_step_context  # curvature in full precision
+        loss = training_loss(link, context, lambda placed: link.taken(*placed))
+        self.monitor = SharpnessMonitor(pl_module, trainer.optimizers[0], loss_fn=loss, every=self.every, **self.settings)
+        self._window, self._held, self._steps_before = [], None, trainer.global_step
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Count an optimizer step, once its last micro-batch is through."""
+        assert self.monitor is not None
+        due = (self.monitor.steps + 1) % self.every == 0
+        if due and self._held is None:  # no other batch is kept from being freed
+            self._window.append((batch, batch_idx))
+        if trainer.global_step == self._steps_before:
+            return
+        self._steps_before = trainer.global_step
+        window, self._window = self._held or Window(self._window), []
+        if due and self.fixed:
+            self._held = window
+        reading = self.monitor.step(window)
+        if reading is not None and self.log:
+            for logger in trainer.loggers:
+                logger.log_metrics(scalars(reading), step=trainer.global_step)
