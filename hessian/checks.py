@@ -35,7 +35,7 @@ def positive_int(name: str, value: object, *, least: int = 1) -> int:
 
 def one_of(name: str, value: object, known: Sequence[str]) -> None:
     if value not in known:
-        raise BadArgument(f"{name}={value!r} is unknown; choose {', '.join(map(repr, known))}.")
+        raise BadArgument(f"{name}={value!r} is unknown; choose {' or '.join([', '.join(map(repr, known[:-1])), repr(known[-1])])}.")
 
 
 def short(value: int) -> str:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from hessian.checks import one_of, positive_float, positive_int, whole_number
-from hessian.errors import BadArgument
 from hessian.operators.base import Told
 from hessian.operators.graphs import GRAPH_MEMORY
 from hessian.solvers.krylov import KEPT, Kept
@@ -44,7 +43,5 @@ class CurvatureSettings:
         positive_int("max_hvps", self.max_hvps, least=2)
         whole_number("graph_memory", self.graph_memory)
         one_of("memory", self.memory, KEPT)
-        if self.method not in ("auto", "autograd", "finite_difference"):
-            raise BadArgument(f"method={self.method!r} is unknown; choose 'auto', 'autograd' or 'finite_difference'.")
-        if self.along not in ("hessian", "update"):
-            raise BadArgument(f"along={self.along!r} is unknown; choose 'hessian' or 'update'.")
+        one_of("method", self.method, get_args(Method))
+        one_of("along", self.along, get_args(Along))

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from hessian.checks import positive_float, positive_int
+from hessian.checks import one_of, positive_float, positive_int
 from hessian.codec import LARGEST_LR, SMALLEST_LR
 from hessian.errors import BadArgument
 from hessian.result_base import Floats
@@ -44,8 +44,7 @@ class Ramp:
             )
         if self.num_iter > MOST_STEPS:
             raise BadArgument(f"num_iter={self.num_iter} is too large; pass at most {MOST_STEPS:,}.")
-        if self.mode not in ("exponential", "linear"):
-            raise BadArgument(f"mode={self.mode!r} is unknown; choose 'exponential' or 'linear'.")
+        one_of("mode", self.mode, ("exponential", "linear"))
         if not np.all(np.diff(self.lrs) > 0):
             raise BadArgument(
                 f"between start_lr={self.start_lr!r} and end_lr={self.end_lr!r} there are not {self.num_iter} numbers; widen them."

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from hessian.errors import BadArgument, BadType
+from hessian.checks import one_of
+from hessian.errors import BadType
 from hessian.sharded import shards_of
 from hessian.snapshot.containers import keep_array, keep_containers, keep_module, keep_slots
 from hessian.snapshot.keeping import Place, Restore, restore_all
@@ -168,8 +169,7 @@ def check_choices(keep: Any, place: Any) -> None:
     """Refuse what cannot be kept, or kept there."""
     if not isinstance(keep, (list, tuple)):
         raise BadType(f"keep is a {type(keep).__name__}, not a list; pass keep=[...] with the objects that must come back.")
-    if place not in ("device", "cpu"):
-        raise BadArgument(f"snapshot={place!r} is unknown; choose 'device' or 'cpu'.")
+    one_of("snapshot", place, ("device", "cpu"))
 
 
 def preserve(*objects: Any, keep: Sequence[Any] = (), snapshot: Place = "device") -> AbstractContextManager[Snapshot]:

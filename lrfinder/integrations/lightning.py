@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from typing import Any
 
 from hessian import SharpnessMonitor
+from hessian.checks import one_of
 from hessian.errors import BadArgument
 from hessian.groups import Together
 from hessian.nested import Window
@@ -27,9 +28,10 @@ import lightning.pytorch as pl  # noqa: E402
 from lightning.pytorch.plugins.precision import MixedPrecision  # noqa: E402
 from lightning.pytorch.utilities.model_helpers import is_overridden  # noqa: E402
 
-from lrfinder.integrations.lightning_checks import batches_of, check_measure, check_no_scheduler, first_of, parts, planned_steps  # noqa: E402
+from lrfinder.integrations.lightning_checks import batches_of, check_no_scheduler, first_of, parts, planned_steps  # noqa: E402
 from lrfinder.integrations.lightning_link import Link  # noqa: E402
 
+MEASURES = ("find_lr", "range_test")
 OF_THE_STEP = (  # a module that overrides one of these steps through it
     *("backward", "optimizer_step", "optimizer_zero_grad", "configure_gradient_clipping"),
     *("on_before_zero_grad", "on_before_backward", "on_after_backward", "on_before_optimizer_step"),
@@ -67,7 +69,7 @@ def from_trainer(
     Raises:
         ValueError, TypeError: If the training cannot be mirrored outside of ``fit``.
     """
-    check_measure(measure)
+    one_of("measure", measure, MEASURES)
     link = Link(trainer, module)
     train, val = link.prepare(train_dataloaders, val_dataloaders, datamodule)
     return arguments(link, train, val, measure, report, overrides)
@@ -88,7 +90,7 @@ class LRFinderCallback(pl.Callback):
     """
 
     def __init__(self, *, measure: str = "find_lr", apply: bool = True, report: str | None = None, **settings: Any) -> None:
-        check_measure(measure)
+        one_of("measure", measure, MEASURES)
         if apply and measure == "range_test":
             raise BadArgument("a range test gives a curve, not one LR to apply; pass apply=False, and read one off callback.curve.")
         self.measure, self.apply, self.report, self.settings = measure, apply, report, settings

@@ -34,11 +34,6 @@ def check_training(trainer: Any, module: Any) -> None:
         raise BadArgument(f"overfit_batches={trainer.overfit_batches} trains on a few batches only; find without it.")
 
 
-def check_measure(measure: str) -> None:
-    if measure not in ("find_lr", "range_test"):
-        raise BadArgument(f"measure={measure!r} is unknown; choose 'find_lr' or 'range_test'.")
-
-
 def check_outside_fit(trainer: pl.Trainer, module: pl.LightningModule) -> None:
     """Refuse what exists inside ``fit`` only."""
     inside = "use LRFinderCallback, which finds inside fit"

@@ -197,5 +197,5 @@ def test_the_plot_goes_onto_the_callers_axes(density):
 
 
 def test_low_memory_is_refused_as_values_that_come_twice_would_count_twice():
-    with pytest.raises(ValueError, match="memory='low' is unknown; choose 'full', 'offload'"):
+    with pytest.raises(ValueError, match="memory='low' is unknown; choose 'full' or 'offload'"):
         spectral_density(operator([1.0, 2.0]), memory="low")

@@ -473,7 +473,7 @@ BAD = [
     ({"method": "magic"}, ValueError, "method='magic' is unknown; choose 'auto', 'autograd' or 'finite_difference'"),
     ({"along": "gradient"}, ValueError, "along='gradient' is unknown; choose 'hessian' or 'update'"),
     ({"graph_memory": -1}, ValueError, "graph_memory=-1 is too small; pass at least 0"),
-    ({"memory": "low"}, ValueError, "memory='low' is unknown; choose 'full', 'offload'"),
+    ({"memory": "low"}, ValueError, "memory='low' is unknown; choose 'full' or 'offload'"),
     ({"max_hvps": True}, TypeError, "max_hvps=True is not a whole number"),
 ]
 
