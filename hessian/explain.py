@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from hessian.describe import describe_binding, sharpness_name
+from hessian.doubts import CurvatureDoubt
 from hessian.layout import bullets, capital, formula, headline, paragraph, shortened, table, wrapped
 from hessian.results import StableLR
 
@@ -77,7 +78,8 @@ def noise_part(limit: StableLR) -> list[str]:
     share = 1 / limit.noise_lr - 1 / limit.curvature_lr
     lines = [*paragraph(text), *formula("1 / lr = a / (2 (1 + mu)) + v / (2 (1 - mu) a)")]
     lines += formula(f"1 / lr = 1 / {limit.curvature_lr:.3g} + {share:.3g} = 1 / {limit.noise_lr:.3g}")
-    lines += wrapped("The first term is that of the curvature, the second the batches' own.")
+    rough = " It is known only roughly." if CurvatureDoubt.NOISE_UNSURE in limit.doubts else ""
+    lines += wrapped(f"The first term is that of the curvature, the second the batches' own.{rough}")
     averaged = "A momentum that averages multiplies that LR by 1 / (1 - mu). " if limit.preconditioned else ""
     return [*lines, *wrapped(f"{averaged}{capital(describe_binding(limit))}.")]
 

@@ -25,9 +25,9 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> Path:
     try:
         store(os.path.realpath(path), content)
     except OSError as error:
-        folder = os.path.dirname(os.path.realpath(path))
+        folder = os.path.dirname(os.fspath(path)) or os.curdir
         advice = "what was there before is whole; free some space, or write to another place."
-        if not os.path.isdir(folder):
+        if not os.path.lexists(folder):
             advice = f"there is no folder {folder!r}; make it, or write to another place."
         message = f"{os.fspath(path)!r} could not be written ({error.strerror or error}): {advice}"
         raise (OSError(error.errno, message) if error.errno else OSError(message)) from error

@@ -1,4 +1,4 @@
-"""The Hessian as the optimizer sees it, whose top eigenvalue sets the LR."""
+"""The Hessian as the optimizer sees it, whose top eigenvalue sets the LR; a young one makes steps at LR zero first."""
 
 from __future__ import annotations
 

@@ -143,6 +143,8 @@ class SharpnessMonitor:
     def log_to(self, writer: Any) -> None:
         """Write every later reading to a TensorBoard writer, a W&B run or MLflow, over the steps counted here.
 
+        Of those between two rows of the training W&B gets the last (docs/terminal.md#logging); ``record`` has all.
+
         Raises:
             BadType: If it is none of these.
         """

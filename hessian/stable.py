@@ -32,7 +32,8 @@ from hessian.solvers.krylov import Kept
 from hessian.solvers.lanczos import lanczos
 
 FIRST_STEP_HVPS = 12  # the step-0 preconditioner is wildly uneven, so its sharpness is only asked for roughly
-UNSURE = 0.5  # relative error of the batches' variance; 1 if it comes from one batch alone
+UNSURE = 0.5  # relative error of the batches' variance; 1 if it comes from one batch alone, NaN if there are two
+MANY = 32  # batches from which that error can be relied on under a preconditioner, which makes parameters large that few samples touch
 INACCURATE = 0.1  # relative error of a finite difference beyond which it is doubted
 
 
@@ -151,7 +152,8 @@ def measure_along_hessian(
     curvature_lr = geometry.max_lr(sharpness)
     noise_lr, error = batch_noise_lr(problem, operator, geometry, top.vectors[:, 0], batches)
     doubts = doubts_of(problem, operator, top, batches)
-    if noise_lr is not None and noise_lr < curvature_lr and (geometry.limit.preconditioner is not None or error > UNSURE):
+    few = geometry.limit.preconditioner is not None and len(batches) < MANY
+    if noise_lr is not None and noise_lr < curvature_lr and (few or not error <= UNSURE):
         doubts.append(CurvatureDoubt.NOISE_UNSURE)
     return StableLR(
         lr=min(curvature_lr, noise_lr or math.inf),

@@ -61,7 +61,7 @@ class Doubt(Sentence):
         "Pass your validation loader as val_data, or the data as a DataLoader over a data set that has a length.",
     )
     NO_CURVATURE = (
-        "Curvature could not be measured, so the suggestion rests on sweep and short trainings: its line above says why.",
+        "Curvature could not be measured, so the suggestion rests on all else: its line above says why.",
         "Nothing, for an optimizer without a limit. Else follow the reason that stands beside curvature.",
     )
     NOT_CONVERGED = (
@@ -73,7 +73,7 @@ class Doubt(Sentence):
         "Use the schedule that is printed, or pass found.warmup.start_lr and found.warmup.steps to the warm-up of your own.",
     )
     BREAKS_BELOW_LIMIT = (
-        "The loss broke far below the curvature limit, so batch noise or the shape of the loss binds, not curvature: "
+        "The loss broke far below the limit at step 0, so it got sharper on the way, or batches differ more than was seen: "
         "a larger batch may allow a larger LR.",
         "If you want a larger learning rate, double the batch and measure again; clipping the gradients may help too.",
     )

@@ -1,4 +1,4 @@
-"""Short real trainings: the sweep proposes, trainings dispose."""
+"""Short real trainings and where they lie: the sweep proposes, trainings dispose."""
 
 from __future__ import annotations
 

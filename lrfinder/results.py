@@ -180,7 +180,7 @@ class Suggestion(Result):
 
         The answer is written as ``lrfinder/...`` at ``step``, so that those of several steps of a training make a curve. The sweep has axes
         of its own, and touches none of the training's steps: ``lrfinder_sweep/...`` counts from 0, and ``lrfinder_by_lr/...`` stands over
-        ``1000 log10(lr)``, so that -3000 is an LR of 1e-3.
+        ``1000 log10(lr)``, so that -3000 is an LR of 1e-3; W&B gets a table and a chart.
 
         Args:
             writer: A TensorBoard ``SummaryWriter``, a W&B run, or for MLflow its module, a run of it or a client.

@@ -1,4 +1,4 @@
-"""Results to TensorBoard, W&B or MLflow, each curve over a step axis of its own: that of the training is left alone."""
+"""Results to TensorBoard, W&B or MLflow, curves over step axes of their own, in W&B a table and a chart: the training's is left alone."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ NUMPY_ONLY = [
     f"lrfinder.{name}"
     for name in (
         *("basin", "budget", "combine", "comparison", "constants", "curve", "describe", "describe_curve", "doubts"),
-        *("explain", "explain_factors", "horizon", "ramp", "report", "results", "rules", "smoothing"),
+        *("explain", "explain_factors", "horizon", "ramp", "report", "results", "rules", "smoothing", "writing"),
     )
 ]
 FRAMEWORKS = ("accelerate", "ignite", "lightning", "transformers")

@@ -116,15 +116,23 @@ def slots_of(thing: Any) -> Iterator[str]:
 
 def attributes_of(thing: Any) -> dict[str, Any]:
     """The values of the slots; ``vars`` is a dictionary like any other."""
-    return {name: getattr(thing, name) for name in slots_of(thing) if hasattr(thing, name)}
+    return {name: value for name in slots_of(thing) if (value := slot(thing, name)) is not ABSENT}
+
+
+def slot(thing: Any, name: str) -> Any:
+    """What stands in a slot, or ``ABSENT``; a ``__getattr__`` of the user's is not asked."""
+    try:
+        return object.__getattribute__(thing, name)
+    except AttributeError:
+        return ABSENT
 
 
 def keep_slots(thing: Any) -> Restore:
-    kept = {name: getattr(thing, name, ABSENT) for name in slots_of(thing)}
+    kept = {name: slot(thing, name) for name in slots_of(thing)}
 
     def restore() -> None:
         for name, value in kept.items():
-            now = getattr(thing, name, ABSENT)
+            now = slot(thing, name)
             if value is ABSENT and now is not ABSENT:
                 object.__delattr__(thing, name)
             elif now is not value:

@@ -1,4 +1,4 @@
-"""``preserve`` itself: the snapshot, and the block that it guards."""
+"""``preserve`` itself: the snapshot, the position of a loader in it, and the block that it guards."""
 
 from __future__ import annotations
 

@@ -71,8 +71,8 @@ def check_keys(path: Path, table: str, values: object, known: list[str]) -> None
         if plain(key) not in known:
             owners = [name for name, command in cli.commands.items() if plain(key) in options_of(command)]
             near = difflib.get_close_matches(plain(key), known, 1, 0.0)
-            hint = f"of that command; {', '.join(owners)} has it" if owners else f"; the nearest is {near[0]!r}"
-            raise BadArgument(f"{key!r} under [{table}] in {str(path)!r} is no option{' ' * bool(owners)}{hint}.")
+            hint = f" of that command, but of {', '.join(owners)}" if owners else f"; the nearest is {near[0]!r}"
+            raise BadArgument(f"{key!r} under [{table}] in {str(path)!r} is no option{hint}.")
 
 
 def value_of(path: Path, key: str, option: click.Option, value: Any) -> Any:

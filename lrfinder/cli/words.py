@@ -1,4 +1,4 @@
-"""What is said on stdout and stderr, and in which colours."""
+"""What is said on stdout and stderr, in which colours, and written to the files that ``-o`` names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What of Lightning can be mirrored, and a sentence for what cannot."""
+"""What of Lightning can be mirrored: its loaders as batches, the number of its steps; and a sentence for what cannot."""
 
 from __future__ import annotations
 

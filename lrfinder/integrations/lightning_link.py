@@ -54,7 +54,8 @@ class Link:
             self._attach(train, val, datamodule)
             owner = datamodule or self.module
             train = owner.train_dataloader() if train is None else train
-            if val is None and is_overridden("val_dataloader", owner):
+            kind = pl.LightningModule if datamodule is None else pl.LightningDataModule  # a data module may only look like one
+            if val is None and is_overridden("val_dataloader", owner, kind):
                 val = owner.val_dataloader()
             self.trainer.fit_loop._data_source.instance = train
             with preserve(keep=parts(batches_of(train))):

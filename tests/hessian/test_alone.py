@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from hessian.distributed import Team, bare, is_main, team_of
-from hessian.errors import BadArgument
+from hessian.distributed import DONE, GOING, PURPOSES, Team, bare, is_main, team_of
+from hessian.errors import BadArgument, PeerError
 from hessian.sharded import divided, local, placed, reshard, whole
 from hessian.vectors import Space, dot, random_unit
 from hessian.wire import patience
@@ -25,6 +25,18 @@ def test_a_team_of_one_changes_nothing():
     assert not team.every(False)
     assert team.sum_(vector) is vector
     assert (Team().size, Team().readers) == (1, 1)
+
+
+def test_ranks_that_end_while_others_go_on_know_that_it_is_over():
+    here, elsewhere = [float(PURPOSES.index("the end")), DONE, 0.0], [float(PURPOSES.index("the end")), GOING, 0.0]
+    for rows in ([here, elsewhere], [elsewhere, here]):
+        ending, going = Team(), Team()
+        ending.ranks = going.ranks = [0, 1]
+        ending._check(rows, DONE, "")
+        with pytest.raises(PeerError, match="the ranks are not at the same place"):
+            going._check(rows, GOING, "")
+        assert ending._over
+        assert going._over
 
 
 def test_plain_tensors_and_models_are_left_alone():

@@ -145,8 +145,17 @@ def test_a_limit_of_noise_that_comes_from_one_batch_is_doubted():
         assert found.binding == "noise"
         assert (CurvatureDoubt.NOISE_UNSURE in found.doubts) == doubted
         assert "which many trainings survive" in found.to_html()
-    found = stable_lr(model, Adam(model.parameters()), batches, nn.MSELoss())
-    assert (CurvatureDoubt.NOISE_UNSURE in found.doubts) == (found.binding == "noise")
+    two = stable_lr(model, SGD(model.parameters(), lr=0.1, momentum=0.9), batches, nn.MSELoss(), num_batches=2)
+    assert (two.binding, two.doubts) == ("noise", (CurvatureDoubt.NOISE_UNSURE,))
+    assert "It is known only roughly." in " ".join(two.explain().split())
+
+
+@pytest.mark.parametrize(("count", "doubted"), [(8, True), (40, False)])
+def test_under_a_preconditioner_a_limit_of_noise_takes_many_batches(count, doubted):
+    model, batches = net(count=count, size=3)
+    found = stable_lr(model, Adam(model.parameters()), batches, nn.MSELoss(), num_batches=count)
+    assert found.binding == "noise"
+    assert (CurvatureDoubt.NOISE_UNSURE in found.doubts) == doubted
 
 
 def test_noise_of_one_batch_is_refused():

@@ -207,6 +207,12 @@ def test_a_curve_without_points_is_told_too():
     assert "0 were made" in joined(make_curve([]).explain())
 
 
+def test_of_a_long_name_the_end_is_kept_which_tells_parameters_apart():
+    names = [f"{'module.' * 12}layer{number}.weight" for number in range(3)]
+    told = make_limit(0.3, by_parameter=dict(zip(names, (0.5, 0.3, 0.2), strict=True))).explain()
+    assert all(re.search(rf"\.\.\.\S*module\.layer{number}\.weight$", told, flags=re.MULTILINE) for number in range(3))
+
+
 def test_a_limit_tells_its_noise_its_first_step_and_its_layers():
     limit = make_limit(0.5, noise_lr=0.25, first_step_lr=0.05, by_parameter={"head.weight": 0.7, "body.weight": 0.3}, bound=8.0)
     story = joined(limit.explain())

@@ -77,6 +77,11 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(form, old, tmp_path, m
     assert not old or path.read_bytes() == b"old"
 
 
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"there is no folder '.*nowhere'; make it, or write to another place"):
+        CURVE.save(tmp_path / "nowhere" / "curve.json")
+
+
 @pytest.mark.parametrize("failure", [KeyboardInterrupt(), MemoryError(), SystemExit(1)], ids=lambda failure: type(failure).__name__)
 def test_whatever_stops_a_save_it_leaves_the_old_file_and_nothing_else(failure, tmp_path, monkeypatch):
     path = tmp_path / "lr.json"

@@ -28,6 +28,7 @@ from hessian.files import END, START
 from hessian.reports.to_html import page
 from hessian.result_base import Result
 from lrfinder.doubts import Doubt
+from lrfinder.results import ProbeRun, Probes
 
 WITH_REPORT = ("lr_curve", "stable_lr", "suggestion")
 HOSTILE = "</script><!--<script>alert(1)</script>]]><img src=x onerror=alert(1)>&amp;\"'`$|*_\x00\u202e\n"
@@ -275,6 +276,14 @@ def test_the_factors_lead_to_the_number(found: lrfinder.Suggestion):
     numbers = [re.findall(r'<td class="lrf-n">([^<]*)</td>', row)[-1] for row in rows[1:]]
     assert numbers[0] == f"{found.midpoint:.2g}"
     assert numbers[-1] == numbers[-2] == f"{found.lr:.2g}"
+
+
+def test_the_picture_in_words_counts_the_trainings_that_it_shows():
+    run = ProbeRun(lr=0.1, steps=9, after=1.0)
+    probes = Probes(runs=(run, replace(run, lr=0.3, after=math.inf)), before=2.0, scored_on="data", scored=64, share=0.2)
+    picture = replace(make_suggestion(), probes=probes).report().picture
+    assert picture is not None
+    assert picture.description.endswith("the loss that 1 short trainings reached (1 more blew up).")
 
 
 @pytest.mark.parametrize("schedule", ["constant", "onecycle", "cosine", "linear", None])

@@ -131,7 +131,7 @@ WRONG_FILES = {
     "option of another": (
         "[tool.lrfinder.find]\nnum-iter = 1",
         "'num-iter' under [tool.lrfinder.find]",
-        " is no option of that command; range-test has it.",
+        " is no option of that command, but of range-test.",
     ),
     "no flag": ("[tool.lrfinder.find]\nquiet = 1", "quiet = 1 in ", " is neither true nor false; quiet is a flag."),
     "no value": ("[tool.lrfinder.find]\nseed = [1]", "seed = [1] in ", " is no value that --seed takes; write it as on the command line."),
