@@ -1,4 +1,6 @@
-"""The range of learning rates in which the sweep reached most of what it gained; and the soft minimum of short trainings."""
+"""The range of learning rates in which the sweep reached most of what it gained, the soft minimum of short trainings, and whether either
+moved the loss at all: on a plateau at the start their order is chance.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,7 @@ from hessian.errors import NoSuggestionError
 from hessian.result_base import Floats
 from lrfinder.constants import CONSTANTS
 from lrfinder.curve import LRCurve
+from lrfinder.results import Probes
 from lrfinder.smoothing import capped, initial_count, unit_of
 
 SIGNIFICANT = 3.0  # standard errors by which the loss must fall; the lowest of some 25 windows does by chance in 2 % of sweeps
@@ -133,3 +136,54 @@ def missed_shares(losses: Sequence[float], before: float) -> Floats:
 
 def weights_of(missed: Floats) -> Floats:
     return np.asarray(np.exp(-missed / CONSTANTS.softness) - math.exp(-1 / CONSTANTS.softness), dtype=np.float64)
+
+
+FLAT = 0.1  # of what the sweep gained: a change of the held-out loss that is none
+LITTLE = 0.05  # of the initial loss: less may be all there is to gain, as in fine-tuning, or the edge of a plateau; nobody can tell
+LEFT = 0.1  # of the initial loss
+STILL = 0.02  # of the initial loss: a sweep that gains less may never have left a plateau
+
+
+def fall(curve: LRCurve) -> float:
+    """How far the sweep's smoothed loss came below the initial one."""
+    return curve.initial - float(np.nanmin(curve.smooth))
+
+
+def gain(probes: Probes) -> float:
+    """How far the best short training lowered the held-out loss."""
+    return probes.before - min(run.after for run in probes.runs)
+
+
+def got_better(curve: LRCurve, probes: Probes) -> bool:
+    """Whether a short training lowered the loss by more than one batch's noise: on mere noise some always get a little better."""
+    curve.check_length()
+    return gain(probes) > batch_noise(curve, int(curve.smooth[: curve.clean].argmin()))
+
+
+def on_plateau(curve: LRCurve, probes: Probes, basin: Basin | None) -> bool:
+    """Whether no short training moved the loss, beside what the sweep gained, or beyond chance where it gained nothing."""
+    if basin is None:
+        return not got_better(curve, probes)
+    worst = probes.before - max(run.after for run in probes.runs)
+    return gain(probes) < FLAT * fall(curve) and worst > -fall(curve)
+
+
+def escaped(curve: LRCurve, probes: Probes) -> bool:
+    """Whether trainings left a plateau that the sweep did not: they show how soon each LR gets away, which favours high ones."""
+    still = STILL * abs(curve.initial)
+    return fall(curve) < still <= gain(probes)
+
+
+def little_gain(curve: LRCurve, probes: Probes) -> bool:
+    """Whether so little moved that it may have been a plateau."""
+    return max(fall(curve), gain(probes)) < LITTLE * abs(curve.initial)
+
+
+def left_plateau(curve: LRCurve, probes: Probes) -> bool:
+    """Whether longer trainings gained so much that those which gained little must have ended on a plateau."""
+    return gain(probes) >= LEFT * abs(curve.initial)
+
+
+def small_rise(curve: LRCurve, plateau: bool) -> float:
+    """A rise of the held-out loss that is no failure."""
+    return max(fall(curve), STILL * abs(curve.initial)) if plateau else FLAT * fall(curve)

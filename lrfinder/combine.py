@@ -9,12 +9,11 @@ import numpy as np
 
 from hessian.errors import NoSuggestionError
 from hessian.results import StableLR
-from lrfinder.basin import FEW, Basin, find_basin, soft_minimum
+from lrfinder.basin import FEW, Basin, escaped, find_basin, got_better, little_gain, on_plateau, soft_minimum
 from lrfinder.constants import CONSTANTS
 from lrfinder.curve import LRCurve
 from lrfinder.doubts import Doubt
 from lrfinder.horizon import check_schedule, horizon_factors, planned_steps
-from lrfinder.plateau import escaped, got_better, little_gain, on_plateau
 from lrfinder.results import Probes, Schedule, Suggestion
 
 FEW_SAMPLES = 32  # below it a score says little

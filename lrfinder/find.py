@@ -21,12 +21,12 @@ from hessian.recipe import Autocast, StepFn
 from hessian.results import StableLR
 from hessian.snapshot import Place, Snapshot
 from hessian.stable import measure_limit
+from lrfinder.basin import escaped, small_rise
 from lrfinder.budget import CHECK, CURVATURE, PRODUCT, SWEEP, TRAININGS, Budget, Spent, expected_gradients, split_budget
 from lrfinder.combine import LOWERED, limit_doubts, suggest_lr
 from lrfinder.describe import factors_text
 from lrfinder.doubts import Doubt
 from lrfinder.horizon import check_schedule, planned_steps
-from lrfinder.plateau import escaped, small_rise
 from lrfinder.probe import Prober, short_trainings
 from lrfinder.progress import Progress
 from lrfinder.ramp import Ramp

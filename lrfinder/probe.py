@@ -15,13 +15,12 @@ from hessian.problem import Problem
 from hessian.readout import Readout
 from hessian.snapshot import Snapshot
 from hessian.step import take_step
-from lrfinder.basin import Basin
+from lrfinder.basin import Basin, left_plateau, little_gain
 from lrfinder.budget import Budget, Spent
 from lrfinder.combine import below_break, centre_of
 from lrfinder.constants import CONSTANTS
 from lrfinder.curve import LRCurve
 from lrfinder.horizon import schedule_shape
-from lrfinder.plateau import left_plateau, little_gain
 from lrfinder.progress import Progress
 from lrfinder.ramp import WINDOW, median
 from lrfinder.results import Confirmation, ProbeRun, Probes
