@@ -46,7 +46,7 @@ python_maximum_signature_line_length = 88
 # for type checkers only, which Sphinx sees without their packages. Every public name of ours must be found.
 nitpicky = True
 OTHERS = "torch|numpy|scipy|os|collections|contextlib|pathlib|matplotlib|accelerate|ignite|lightning|transformers"
-FOR_TYPES = "Report|Axes|Figure|Optimizer|OneCycleLR|CyclicLR|SequentialLR|CosineAnnealingWarmRestarts|Schedule"
+FOR_TYPES = "Report|Axes|Figure|Optimizer|OneCycleLR|CyclicLR|SequentialLR|LinearLR|CosineAnnealingWarmRestarts|Schedule"
 # Bases and parts that are not public.
 INSIDE = r"hessian\.(operators\.loss\.LossOperator|operators\.graphs\.Value|snapshot\.guard\.Snapshot|vectors\.Space)"
 nitpick_ignore_regex = [(r"py:.*", pattern) for pattern in (rf"({OTHERS})\..*", FOR_TYPES, INSIDE)]
