@@ -72,6 +72,14 @@ def draw_legend(ax: Axes, columns: int = 3) -> None:
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, 0), borderaxespad=5, ncols=columns, fontsize=8, frameon=False)
 
 
+def finished(figure: Figure, ax: Axes, path: str | os.PathLike[str] | None) -> Figure:
+    """The figure with its legend, written where a path is given."""
+    draw_legend(ax)
+    if path is not None:
+        save_figure(figure, path)
+    return figure
+
+
 def plot_limit(limit: StableLR, path: str | os.PathLike[str] | None, ax: Axes | None) -> Figure:
     """On an LR axis that has something on it already, or alone on a logarithmic one three decades wide."""
     figure, ax = new_axes(ax)
@@ -83,10 +91,7 @@ def plot_limit(limit: StableLR, path: str | os.PathLike[str] | None, ax: Axes | 
         title = f"{shown(limit.optimizer)}: stable up to {limit.lr:.3g} ({shown(limit.formula)}, sharpness {limit.sharpness:.3g})"
         ax.set_title(title, fontsize=10)
     draw_limit(limit, ax)
-    draw_legend(ax)
-    if path is not None:
-        save_figure(figure, path)
-    return figure
+    return finished(figure, ax, path)
 
 
 def plot_density(density: SpectralDensity, path: str | os.PathLike[str] | None, ax: Axes | None) -> Figure:
@@ -106,10 +111,7 @@ def plot_density(density: SpectralDensity, path: str | os.PathLike[str] | None, 
     ax.set_xlabel("eigenvalue")
     ax.set_ylabel("density")
     ax.set_title(f"{density.size:,} eigenvalues, {density.hvps} products", fontsize=10)
-    draw_legend(ax)
-    if path is not None:
-        save_figure(figure, path)
-    return figure
+    return finished(figure, ax, path)
 
 
 def draw_record(record: SharpnessRecord, ax: Axes) -> None:

@@ -40,7 +40,7 @@ class Readout:
         self.ahead: Ahead | None = None
         self.more = False
         self.made = True
-        self._at_once = at_once
+        self._alone, self._at_once = self.team.alone, at_once  # asked at every step
         self._unread: list[tuple[Tensor, float]] = []
         self._own = deque[Told]()  # read, and not told to the others
         self._told = [deque[Told]() for _ in range(self.team.size)]
@@ -104,7 +104,7 @@ class Readout:
 
     def _is_at_hand(self, loss: float | Tensor) -> bool:
         """With nobody to ask and nothing to wait for."""
-        return self.team.alone and not self._behind and (self._at_once or not is_away(loss))
+        return self._alone and not self._behind and (self._at_once or not is_away(loss))
 
     def _read(self) -> None:
         """Wait for the device, once. Where that fails or is interrupted they stay unread: whoever asks again must not wait for ever."""

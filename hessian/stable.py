@@ -152,8 +152,8 @@ def measure_along_hessian(
     curvature_lr = geometry.max_lr(sharpness)
     noise_lr, error = batch_noise_lr(problem, operator, geometry, top.vectors[:, 0], batches)
     doubts = doubts_of(problem, operator, top, batches)
-    few = geometry.limit.preconditioner is not None and len(batches) < MANY
-    if noise_lr is not None and noise_lr < curvature_lr and (few or not error <= UNSURE):
+    preconditioned = geometry.limit.preconditioner is not None
+    if noise_lr is not None and noise_lr < curvature_lr and ((preconditioned and len(batches) < MANY) or not error <= UNSURE):
         doubts.append(CurvatureDoubt.NOISE_UNSURE)
     return StableLR(
         lr=min(curvature_lr, noise_lr or math.inf),
@@ -168,7 +168,7 @@ def measure_along_hessian(
         gradients=steps + len(batches),
         formula=geometry.formula,
         derivation=geometry.derivation,
-        preconditioned=geometry.limit.preconditioner is not None,
+        preconditioned=preconditioned,
         by_parameter=shares_of(operator, top.vectors[:, 0]),
         doubts=tuple(doubts),
         **circumstances(problem, settings, batches),

@@ -23,7 +23,8 @@ class Log:
     def __init__(self, writer: Any, axis: str, run: Any = None) -> None:
         self.axis = axis
         self._writer, self._run = mlflow_of(wandb_run_of(writer), run)
-        self._wandb = is_of_wandb(self._writer)
+        # W&B drops what is logged at a step that its count has passed. A row of ours would move the count, so ours join the next row.
+        self._joined = {"commit": False} if is_of_wandb(self._writer) else {}
         check_writer(self._writer)
         if not hasattr(self._writer, "add_scalar") and hasattr(self._writer, "define_metric"):
             self._writer.define_metric(f"{axis}/step")
@@ -51,17 +52,12 @@ class Log:
 
     def series(self, steps: Sequence[int], columns: Mapping[str, Sequence[float]], *, chart: bool = False) -> None:
         """Many steps at once, without what is not finite. W&B, where every row is a step of the training, gets one chart or one table."""
-        if self._wandb:
+        if self._joined:
             drawn = chart_of(self.axis, steps, columns) if chart else table_of(steps, columns)
             self._writer.log({self.axis: drawn}, **self._joined)
             return
         for place, step in enumerate(steps):
             self.write_finite(step, {name: float(values[place]) for name, values in columns.items()})
-
-    @property
-    def _joined(self) -> dict[str, bool]:
-        """W&B drops what is logged at a step that its count has passed. A row of ours would move the count, so ours join the next row."""
-        return {"commit": False} if self._wandb else {}
 
     def text(self, name: str, text: str, step: int) -> None:
         """A text, where the writer keeps texts; TensorBoard shows it as it was printed."""

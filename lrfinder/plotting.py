@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import blended_transform_factory
 
 from hessian.errors import BadArgument, BadType
-from hessian.plotting import SHOWN, draw_legend, draw_limit, drawable, in_sight, new_axes, shade_above, shown
-from hessian.result_base import Result, save_figure
+from hessian.plotting import SHOWN, draw_limit, drawable, finished, in_sight, new_axes, shade_above, shown
+from hessian.result_base import Result
 from hessian.results import StableLR
 from lrfinder.combine import agreement
 from lrfinder.curve import LRCurve
@@ -72,14 +72,6 @@ def plot(*results: Result, path: str | os.PathLike[str] | None = None, ax: Axes 
     if len(curves) == 1:
         draw_rules(curves[0], ax)
     return finished(figure, ax, path)
-
-
-def finished(figure: Figure, ax: Axes, path: str | os.PathLike[str] | None) -> Figure:
-    """The figure with its legend, written where a path is given."""
-    draw_legend(ax)
-    if path is not None:
-        save_figure(figure, path)
-    return figure
 
 
 def check_results(results: Sequence[object]) -> None:

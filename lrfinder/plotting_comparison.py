@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hessian.layout import shortened
-from hessian.plotting import SHOWN, drawable, in_sight, new_axes, shown
+from hessian.plotting import SHOWN, drawable, finished, in_sight, new_axes, shown
 from hessian.result_base import Result
 from hessian.results import StableLR
 from lrfinder.comparison import Compared, Comparison
 from lrfinder.curve import LRCurve
-from lrfinder.plotting import curve_of, extent, finished, loss_range, make_lr_axis, parts_of, set_loss_range, set_lr_range
+from lrfinder.plotting import curve_of, extent, loss_range, make_lr_axis, parts_of, set_loss_range, set_lr_range
 from lrfinder.results import Probes, Suggestion
 
 if TYPE_CHECKING:

@@ -20,9 +20,9 @@ from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from hessian.checks import positive_int
 from hessian.errors import BadArgument, BadType
-from hessian.plotting import new_axes
+from hessian.plotting import finished, new_axes
 from hessian.result_base import Floats
-from lrfinder.plotting import CURVES, TRAINED, finished
+from lrfinder.plotting import CURVES, TRAINED
 from lrfinder.schedule_parts import own_momentum
 
 Schedule = LRScheduler | Callable[[Optimizer], LRScheduler]

@@ -85,7 +85,7 @@ def clr(
     decay = CLR_GAMMA ** (CLR_STEPS / total) if gamma is None else positive_float("gamma", gamma)
     warm = warmed(optimizer, rise, base, warmup_lr, ratios)
     cycles = CyclicLR(optimizer, shares(base, ratios), shares(max_lr, ratios), half, mode=mode, gamma=decay, cycle_momentum=False)
-    return cycles if warm is None else SequentialLR(optimizer, [warm, cycles], [rise])
+    return behind(warm, cycles, optimizer, rise)
 
 
 def sgdr(
@@ -127,7 +127,7 @@ def sgdr(
         first = positive_int("T_0", T_0)
     warm = warmed(optimizer, rise, max_lr, warmup_lr, ratios)
     restarts = CosineAnnealingWarmRestarts(optimizer, first, factor)
-    return restarts if warm is None else SequentialLR(optimizer, [warm, restarts], [rise])
+    return behind(warm, restarts, optimizer, rise)
 
 
 def linear(
@@ -147,7 +147,7 @@ def linear(
     """
     warm, rise, total = begun(optimizer, max_lr, total_steps, warmup_steps, warmup_lr)
     fall = LinearLR(optimizer, 1.0, 0.0, total - rise)
-    return fall if warm is None else SequentialLR(optimizer, [warm, fall], [rise])
+    return behind(warm, fall, optimizer, rise)
 
 
 def constant(optimizer: Optimizer, max_lr: float, total_steps: int, *, warmup_steps: int = 0, warmup_lr: float | None = None) -> LinearLR:
@@ -165,6 +165,11 @@ def constant(optimizer: Optimizer, max_lr: float, total_steps: int, *, warmup_st
     """
     warm, _, _ = begun(optimizer, max_lr, total_steps, warmup_steps, warmup_lr)
     return LinearLR(optimizer, 1.0) if warm is None else warm
+
+
+def behind(warm: LinearLR | None, scheduler: S, optimizer: Optimizer, rise: int) -> S | SequentialLR:
+    """A scheduler, after its warm-up if it has one."""
+    return scheduler if warm is None else SequentialLR(optimizer, [warm, scheduler], [rise])
 
 
 def begun(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import sys
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,9 @@ def defaults_for(command: click.Command) -> dict[str, Any]:
 
     commands, known = cli.commands, options_of(command)
     own, shared = table.get(str(command.name), {}), {key: value for key, value in table.items() if key not in commands}
-    check_keys(path, TABLE, shared, sorted({name for each in commands.values() for name in options_of(each)} | set(commands)))
-    check_keys(path, f"{TABLE}.{command.name}", own, sorted(known))
+    owners = {name: options_of(each) for name, each in commands.items()}
+    check_keys(path, TABLE, shared, sorted({*commands, *(key for options in owners.values() for key in options)}), owners)
+    check_keys(path, f"{TABLE}.{command.name}", own, sorted(known), owners)
     merged = {plain(key): value for given in (shared, own) for key, value in given.items()}
     return {known[key].name or key: value_of(path, key, known[key], value) for key, value in merged.items() if key in known}
 
@@ -61,17 +63,15 @@ def options_of(command: click.Command) -> dict[str, click.Option]:
     return found
 
 
-def check_keys(path: Path, table: str, values: object, known: list[str]) -> None:
+def check_keys(path: Path, table: str, values: object, known: list[str], owners: Mapping[str, Collection[str]]) -> None:
     """Refuse a key that no option has, with the nearest that one has, or the commands that have it."""
     if not isinstance(values, dict):
         raise BadArgument(f"[{table}] in {str(path)!r} is no table; write option = value under it.")
-    from lrfinder.cli.commands import cli
-
     for key in values:
         if plain(key) not in known:
-            owners = [name for name, command in cli.commands.items() if plain(key) in options_of(command)]
+            others = [name for name, options in owners.items() if plain(key) in options]
             near = difflib.get_close_matches(plain(key), known, 1, 0.0)
-            hint = f" of that command, but of {', '.join(owners)}" if owners else f"; the nearest is {near[0]!r}"
+            hint = f" of that command, but of {', '.join(others)}" if others else f"; the nearest is {near[0]!r}"
             raise BadArgument(f"{key!r} under [{table}] in {str(path)!r} is no option{hint}.")
 
 
